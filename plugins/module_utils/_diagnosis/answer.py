@@ -1,0 +1,137 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""The answer for a target: listening, firewall, hooks, reachability, route, in this order, and one sentence. (D10, D16)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, shown_address, shown_process
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.firewall import Verdicts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import walk
+
+OK, BAD, DOUBT = "ok", "bad", "unknown"
+
+
+def answer(facts: Facts, walked: Verdicts, findings: list[Finding]) -> dict[str, Any] | None:
+    """{verdict: blocked | open | unknown, text, steps: [{step, result: ok|bad|unknown, detail}]}; None without a target."""
+    target = facts.target
+    if target is None:
+        return None
+    if target.address is None:
+        steps = [_listening(facts, findings), _firewall(walked, findings), _hooks(facts), _reachability(facts), _route(facts)]
+    else:
+        steps = [_reachability(facts), _route(facts), _hooks(facts)]
+    bad = next((step for step in steps if step["result"] == BAD), None)
+    doubts = [step for step in steps if step["result"] == DOUBT]
+    if bad is not None:
+        return {"verdict": "blocked", "text": f"{target} is blocked here: {bad['detail']}", "steps": steps}
+    if doubts:
+        said = "; ".join(f"{step['step']}: {step['detail']}" for step in doubts)
+        return {
+            "verdict": "unknown",
+            "text": f"Nothing found that blocks {target}, but not all could be told: {said}",
+            "steps": steps,
+        }
+    return {"verdict": "open", "text": f"No known anomaly: nothing on this host blocks {target}.", "steps": steps}
+
+
+def _step(step: str, result: str, detail: str) -> dict[str, Any]:
+    return {"step": step, "result": result, "detail": detail}
+
+
+def _of(findings: list[Finding], *ids: str) -> Finding | None:
+    return next((one for one in findings if one.id in ids and one.severity == "critical"), None)
+
+
+def _listening(facts: Facts, findings: list[Finding]) -> dict[str, Any]:
+    target = facts.target
+    assert target is not None
+    if not facts.known("sockets"):
+        return _step("listening", DOUBT, "sockets could not be read")
+    found = _of(findings, "port-not-listening", "port-listens-elsewhere") or next(
+        (one for one in findings if one.id == "accept-queue-overflow" and one.data.get("port") == target.port), None
+    )
+    if found is not None:
+        return _step("listening", BAD, found.summary)
+    listeners = facts.listeners(target.proto, target.port)
+    places = ", ".join(f"{shown_process(one)} on {shown_address(one['address'], one['port'])}" for one in listeners[:3])
+    return _step("listening", OK, places)
+
+
+def _firewall(walked: Verdicts, findings: list[Finding]) -> dict[str, Any]:
+    found = next((one for one in findings if one.id == "firewall-drops-target"), None)
+    if found is not None:
+        return _step("firewall", BAD, found.summary)
+    if walked.unread:
+        return _step("firewall", DOUBT, walked.unread)
+    unsure = next((flow for flow in walked.flows if flow.decision.verdict == walk.UNKNOWN), None)
+    if unsure is not None:
+        return _step("firewall", DOUBT, unsure.decision.why or "a rule could not be judged")
+    if not walked.flows:
+        return _step("firewall", DOUBT, "this host has no address others can reach")
+    return _step("firewall", OK, f"{len(walked.flows)} packets walked through all rules, all accepted")
+
+
+def _hooks(facts: Facts) -> dict[str, Any]:
+    """Programs on the way in that may drop. Whether they belong there only peers can tell."""
+    if not facts.known("hooks"):
+        return _step("hooks", DOUBT, "programs on the packet path could not be read")
+    gaps = facts.gaps("hooks")
+    suspects = [
+        one
+        for one in facts.items("hooks")
+        if one.get("can_drop") != "no"
+        and one.get("hook") in ("tc", "tcx", "xdp", "netkit", "netfilter", "cgroup")
+        and one.get("direction") != "egress"
+    ]
+    suspects = [one for one in suspects if one.get("interface") != "lo"]
+    if suspects:
+        names = ", ".join(
+            sorted(
+                {f"{one.get('name') or one.get('kind') or '?'} ({one['hook']} {one.get('interface') or ''})" for one in suspects}
+            )[:6]
+        )
+        return _step("hooks", DOUBT, f"{len(suspects)} program(s) may drop: {names}; compare with peers")
+    if gaps:
+        return _step("hooks", DOUBT, "; ".join(gap["why"] for gap in gaps[:2]))
+    return _step("hooks", OK, "no program on the way in can drop")
+
+
+def _reachability(facts: Facts) -> dict[str, Any]:
+    """What probes of this host say; peers' probes of it are joined by the controller."""
+    target = facts.target
+    assert target is not None
+    if target.address is None:
+        dead = [one for one in facts.items("neighbours") if one.get("state") == "FAILED" and one["address"] in _gateways(facts)]
+        if dead:
+            return _step("reachability", BAD, f"the default gateway {dead[0]['address']} does not answer on {dead[0]['dev']}")
+        return _step(
+            "reachability", OK, "the default gateway is not known to be dead" if _gateways(facts) else "no default gateway to ask"
+        )
+    tried = [one for one in facts.items("probes") if one.get("target") == str(target) and not one.get("peer")]
+    if not tried:
+        return _step("reachability", DOUBT, "no probe was made")
+    bad = next((one for one in tried if one.get("status") not in ("ok", "open", "no answer")), None)
+    if bad is not None:
+        return _step("reachability", BAD, f"probe to {target}: {bad.get('status')} {bad.get('detail') or ''}".strip())
+    return _step("reachability", OK, f"probe to {target}: {tried[0].get('status')}")
+
+
+def _gateways(facts: Facts) -> set[str]:
+    hops = [hop for route in facts.default_routes() for hop in [route, *(route.get("nexthops") or [])]]
+    return {hop["via"] for hop in hops if hop.get("via")}
+
+
+def _route(facts: Facts) -> dict[str, Any]:
+    if not facts.known("routes"):
+        return _step("route", DOUBT, "routes could not be read")
+    if facts.gaps("routes"):
+        return _step("route", DOUBT, facts.gaps("routes")[0]["why"])
+    if facts.default_routes():
+        return _step("route", OK, ", ".join(sorted({f"default dev {one.get('dev')}" for one in facts.default_routes()})))
+    count = sum(1 for one in facts.items("routes") if one.get("type") in (None, "unicast"))
+    return _step("route", OK if count else BAD, f"{count} routes, no default route" if count else "no route to anywhere")

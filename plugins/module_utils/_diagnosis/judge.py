@@ -1,0 +1,27 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""One host's findings and its answer for the target. Pure: evidence in, findings out; the same on the host and in a replay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import basics, firewall, losses, ports, queues, reach
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.answer import answer
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import order
+
+
+def judge(evidence: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """(findings, answer) of one host's evidence; findings sorted, what breaks traffic for certain first.
+
+    Raises KeyError, TypeError or ValueError on evidence of another shape: the caller reports that host as invalid.
+    """
+    facts = Facts(evidence)
+    walked = firewall.verdicts(facts)
+    found = ports.find(facts) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
+    found += basics.find(facts) + reach.find(facts)
+    found.sort(key=order)
+    return [one.to_dict() for one in found], answer(facts, walked, found)

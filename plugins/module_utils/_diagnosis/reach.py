@@ -1,0 +1,111 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""What active probes of this host showed: ping, HTTP, and a target elsewhere. (D01, D04, D10)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
+
+#: What each way of failing points at.
+MEANING = {
+    "refused": "the other side answers, but nothing listens there or a rule rejects it",
+    "timeout": "no answer: a firewall drops it, the host is down, or the way back is broken",
+    "unreachable": "there is no way there, or a router or the next hop says so",
+    "reset": "the connection was accepted and then torn down",
+    "error": "the probe itself failed",
+}
+
+
+def find(facts: Facts) -> list[Finding]:
+    return pings(facts) + https(facts) + remote_target(facts)
+
+
+def pings(facts: Facts) -> list[Finding]:
+    out = []
+    for one in facts.probes("ping"):
+        loss = one.get("loss_percent")
+        if loss is None or float(loss) <= 0:
+            continue
+        whole = float(loss) >= 100
+        tcp = one.get("tcp_status")
+        blocked = whole and tcp in ("ok", "refused")
+        summary = f"{one['target']} does not answer ping" if whole else f"{loss:.0f} % of the pings to {one['target']} are lost"
+        if blocked:
+            summary += ", but TCP reaches it: ICMP is blocked on the way"
+        out.append(
+            Finding(
+                id="ping-unreachable",
+                grade="proven",
+                severity="info" if blocked else "critical" if whole else "warning",
+                subject=str(one["target"]),
+                summary=f"{summary}.",
+                evidence=[f"{one.get('sent')} sent, {one.get('received')} answered, {loss} % lost"]
+                + ([f"TCP probe: {tcp}"] if tcp else [])
+                + ([str(one["detail"])] if one.get("detail") else []),
+                fix=[
+                    f"ip route get {word(str(one['target']))}",
+                    "# then: is the next hop's neighbour entry REACHABLE, and is the other host up?",
+                ],
+                requirement=["D01"],
+            )
+        )
+    return out
+
+
+def https(facts: Facts) -> list[Finding]:
+    out = []
+    for one in facts.probes("http"):
+        if one.get("status") == "ok":
+            continue
+        detail = f": {one['detail']}" if one.get("detail") else ""
+        code = f" (HTTP {one['code']})" if one.get("code") else ""
+        phases = one.get("phases_ms") or {}
+        out.append(
+            Finding(
+                id="http-probe-failed",
+                grade="proven",
+                severity="critical",
+                subject=str(one["target"]),
+                summary=f"{one['target']}: {one['status']}{code}{detail}.",
+                evidence=[f"{name}: {value:.1f} ms" for name, value in phases.items() if isinstance(value, (int, float))]
+                + [MEANING.get(str(one.get("status")), "the endpoint answers, but not as expected")],
+                fix=[f"curl -sv -o /dev/null {word(str(one['target']))}"],
+                requirement=["D04"],
+            )
+        )
+    return out
+
+
+def remote_target(facts: Facts) -> list[Finding]:
+    """The target is elsewhere and this host cannot reach it."""
+    target = facts.target
+    if target is None or target.address is None:
+        return []
+    out = []
+    for one in facts.probes(target.proto):
+        if one.get("peer") or one.get("target") != str(target) or one.get("status") in ("ok", "open", "no answer"):
+            continue
+        out.append(_unreached(facts, one))
+    return out
+
+
+def _unreached(facts: Facts, one: dict[str, Any]) -> Finding:
+    target = facts.target
+    assert target is not None and target.address is not None
+    status = str(one.get("status"))
+    return Finding(
+        id="target-unreachable",
+        grade="proven",
+        severity="critical",
+        subject=str(target),
+        summary=f"This host cannot reach {target}: {status}; {MEANING.get(status, 'see the evidence')}.",
+        evidence=[f"probe to {target}: {status}" + (f" ({one['detail']})" if one.get("detail") else "")],
+        fix=[f"ip route get {word(target.address)}", "# then diagnose the other side with the same target"],
+        requirement=["D01", "D10"],
+    )

@@ -1,0 +1,325 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""What the packet filter does with a packet, and which rule decides. Pure: rules in, verdict out.
+
+The walk follows the kernel: on each hook all base chains of all back ends by priority; an accept ends one base chain,
+a drop ends everything. A part that may match splits the walk: what it could decide is kept as a possible decider, and
+the answer is "unknown" only when a possible decider would have answered otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import matching, model
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+
+ACCEPT, DROP, REJECT, UNKNOWN = "accept", "drop", "reject", "unknown"
+
+#: Deeper than the kernel allows (16 in nft, the whole rule set in iptables): a loop in what was read.
+_MAX_DEPTH = 64
+
+#: Connections get their state here (NF_IP_PRI_CONNTRACK); chains before it cannot see it.
+_CONNTRACK_PRIORITY = -200
+
+
+@dataclass
+class Decision:
+    """verdict: accept, drop, reject or unknown. rule: what decided; None when a policy or nothing did.
+
+    chain: the chain that decided. key: the element of a verdict map that was hit. path: steps, for people.
+    possible: (rule, verdict, why) that could decide otherwise. why: why the verdict is unknown.
+    """
+
+    verdict: str
+    rule: model.Rule | None = None
+    chain: model.Chain | None = None
+    key: object = None
+    path: list[str] = field(default_factory=list)
+    possible: list[tuple[model.Rule, str, str]] = field(default_factory=list)
+    why: str | None = None
+
+
+@dataclass
+class _State:
+    """What changes on the way."""
+
+    packet: Packet
+    path: list[str] = field(default_factory=list)
+    possible: list[tuple[model.Rule, str, str]] = field(default_factory=list)
+
+
+@dataclass
+class _Outcome:
+    """How a chain ended: accept, drop, reject, return (fell through), stop (a NAT target ended the base chain).
+
+    "maybe return" is one rule's answer: it may have left the chain.
+    """
+
+    kind: str
+    rule: model.Rule | None = None
+    chain: model.Chain | None = None
+    key: object = None
+    doubt: str = ""
+
+
+class Walker:
+    """Walks packets over one ruleset; indexes chains and sets once."""
+
+    def __init__(self, ruleset: model.Ruleset) -> None:
+        self.ruleset = ruleset
+        self.sets = matching.Sets(ruleset.sets)
+        self.chains = {(c.backend, c.family, c.table, c.name): c for c in ruleset.chains}
+        self.rules: dict[tuple[str, str, str, str], list[model.Rule]] = {}
+        for rule in ruleset.rules:
+            self.rules.setdefault((rule.backend, rule.family, rule.table, rule.chain), []).append(rule)
+        self.unread = [state for state in ruleset.backends if state.status == "unread"]
+
+    def incoming(self, packet: Packet, without: frozenset[int] = frozenset()) -> Decision:
+        """A packet from the wire to this host. without: ``id()`` of rules to leave out ("would it pass if ...")."""
+        return self._hooks(packet, ("ingress", "prerouting", "input"), without)
+
+    def outgoing(self, packet: Packet, without: frozenset[int] = frozenset()) -> Decision:
+        """A packet this host sends itself."""
+        return self._hooks(packet, ("output", "postrouting", "egress"), without)
+
+    def _hooks(self, packet: Packet, hooks: tuple[str, ...], without: frozenset[int]) -> Decision:
+        state = _State(packet)
+        for hook in hooks:
+            for chain in self._base_chains(hook, state.packet):
+                outcome = self._base(chain, state, without)
+                if outcome.kind in (DROP, REJECT):
+                    return self._final(outcome, state)
+        return self._final(_Outcome(ACCEPT), state)
+
+    def _base_chains(self, hook: str, packet: Packet) -> list[model.Chain]:
+        families = {4: ("ip", "inet"), 6: ("ip6", "inet")}[packet.family]
+        found = []
+        for chain in self.ruleset.chains:
+            if chain.hook != hook:
+                continue
+            if hook in ("ingress", "egress"):
+                device = packet.iif if hook == "ingress" else packet.oif
+                if chain.family not in ("netdev", "inet") or (device is not None and device not in chain.devices):
+                    continue
+            elif chain.family not in families:
+                continue
+            found.append(chain)
+        # netdev ingress runs before inet ingress; within a hook the kernel sorts by priority.
+        return sorted(found, key=lambda one: (one.family != "netdev" if hook == "ingress" else 0, one.priority or 0))
+
+    def _base(self, chain: model.Chain, state: _State, without: frozenset[int]) -> _Outcome:
+        whole = state.packet
+        early = chain.hook in ("ingress", "egress") or (
+            chain.hook in ("prerouting", "output") and (chain.priority or 0) <= _CONNTRACK_PRIORITY
+        )
+        if early and chain.hook != "egress":
+            # Nothing is tracked yet: ``ct state`` reads as invalid, in nft and in iptables.
+            state.packet = state.packet.changed(ct_state="invalid" if whole.ct_state != "untracked" else "untracked")
+        outcome = self._chain(chain, state, without, 0)
+        if early and state.packet.ct_state == "invalid":
+            state.packet = state.packet.changed(ct_state=whole.ct_state)
+        name = f"{chain.backend} {chain.family} {chain.table} {chain.name}"
+        state.path.append(f"{name} ({chain.hook} {chain.priority}): {self._said(outcome, chain)}")
+        if outcome.kind in ("return", "stop"):
+            if outcome.kind == "return" and chain.policy == DROP:
+                return _Outcome(DROP, None, chain)
+            return _Outcome(ACCEPT, outcome.rule, chain)
+        return outcome
+
+    @staticmethod
+    def _said(outcome: _Outcome, chain: model.Chain) -> str:
+        if outcome.rule is not None:
+            return f"{outcome.kind} by {outcome.rule.where()}"
+        return f"policy {chain.policy or ACCEPT}"
+
+    def _chain(self, chain: model.Chain, state: _State, without: frozenset[int], depth: int) -> _Outcome:
+        if depth > _MAX_DEPTH:
+            return _Outcome("return")
+        left_early = ""
+        for rule in self.rules.get((chain.backend, chain.family, chain.table, chain.name), ()):
+            if id(rule) in without:
+                continue
+            outcome = self._rule(rule, chain, state, without, depth)
+            if outcome is None:
+                continue
+            if outcome.kind == "maybe return":
+                left_early = left_early or outcome.doubt
+            elif left_early and outcome.kind != "return":
+                # An earlier rule may have left this chain: what decides here only may decide.
+                kind = ACCEPT if outcome.kind == "stop" else outcome.kind
+                state.possible.append((outcome.rule or rule, kind, left_early))
+                return _Outcome("return")
+            else:
+                return outcome
+        return _Outcome("return")
+
+    def _rule(self, rule: model.Rule, chain: model.Chain, state: _State, without: frozenset[int], depth: int) -> _Outcome | None:
+        """None: the next rule is reached."""
+        sure, doubt = True, ""
+        for part in rule.parts:
+            if isinstance(part, model.Match):
+                answer = matching.matches(part, rule, state.packet, self.sets)
+                if answer is False:
+                    return None
+                if answer is None:
+                    sure, doubt = False, doubt or self._doubt(part)
+            elif isinstance(part, model.Unknown):
+                sure, doubt = False, doubt or f"{part.text} ({part.why})"
+            elif isinstance(part, model.VerdictMap):
+                hit, verdict, key = self._mapped(part, rule, state.packet)
+                if hit is False:
+                    return None
+                if hit is None or verdict is None:
+                    return self._unclear_map(part, rule, chain, state, without, depth)
+                return self._verdict(verdict, rule, chain, state, without, depth, sure, doubt, key)
+            elif isinstance(part, model.Action):
+                ended = self._act(part, rule, state, sure)
+                if ended is not None:
+                    return ended
+        if rule.verdict is None:
+            return None
+        return self._verdict(rule.verdict, rule, chain, state, without, depth, sure, doubt, None)
+
+    @staticmethod
+    def _doubt(part: model.Match) -> str:
+        what = f"@{part.set}" if part.set else ""
+        return f"{part.left} {what}".strip() + " is not known"
+
+    def _mapped(
+        self, part: model.VerdictMap, rule: model.Rule, packet: Packet
+    ) -> tuple[matching.Answer, model.Verdict | None, object]:
+        entries = part.entries
+        if entries is None and part.map is not None:
+            entries = self._named_entries(part.map, rule)
+        if entries is None:
+            return None, None, None
+        return matching.key_of(part, entries, packet)
+
+    def _named_entries(self, name: str, rule: model.Rule) -> list[tuple[model.Element, model.Verdict]] | None:
+        found = self.sets.find(rule, name)
+        if found is None or found.elements is None:
+            return None
+        entries: list[tuple[model.Element, model.Verdict]] = []
+        for element in found.elements:
+            if not (isinstance(element, list) and len(element) == 3 and element[0] == "pair" and isinstance(element[2], dict)):
+                return None
+            entries.append((element[1], model.Verdict.from_dict(element[2])))
+        return entries
+
+    def _unclear_map(
+        self, part: model.VerdictMap, rule: model.Rule, chain: model.Chain, state: _State, without: frozenset[int], depth: int
+    ) -> _Outcome | None:
+        """Any entry may be the one: each verdict is a possible one."""
+        entries = part.entries if part.entries is not None else self._named_entries(part.map or "", rule)
+        if entries is None:
+            state.possible.append((rule, UNKNOWN, f"verdict map {part.map or part.left} was not read"))
+            return None
+        left_early = None
+        doubt = f"{part.left} is not known"
+        for kind, target, detail in sorted({(one.kind, one.target or "", one.detail or "") for _key, one in entries}):
+            verdict = model.Verdict(kind, target or None, detail or None)
+            outcome = self._verdict(verdict, rule, chain, state, without, depth, False, doubt, None)
+            left_early = outcome or left_early
+        return left_early
+
+    def _verdict(
+        self,
+        verdict: model.Verdict,
+        rule: model.Rule,
+        chain: model.Chain,
+        state: _State,
+        without: frozenset[int],
+        depth: int,
+        sure: bool,
+        doubt: str,
+        key: object,
+    ) -> _Outcome | None:
+        if verdict.kind in (ACCEPT, DROP, REJECT):
+            if sure:
+                return _Outcome(verdict.kind, rule, chain, key)
+            state.possible.append((rule, verdict.kind, doubt))
+            return None
+        if verdict.kind in ("jump", "goto"):
+            return self._jump(verdict, rule, chain, state, without, depth, sure, doubt)
+        if verdict.kind == "return":
+            return _Outcome("return", rule, chain) if sure else _Outcome("maybe return", rule, chain, None, doubt)
+        if verdict.kind == "queue":
+            state.possible.append((rule, UNKNOWN, "a program decides (queue)"))
+            return _Outcome(ACCEPT, rule, chain) if sure else None
+        return None  # continue
+
+    def _jump(
+        self,
+        verdict: model.Verdict,
+        rule: model.Rule,
+        chain: model.Chain,
+        state: _State,
+        without: frozenset[int],
+        depth: int,
+        sure: bool,
+        doubt: str,
+    ) -> _Outcome | None:
+        target = self.chains.get((chain.backend, chain.family, chain.table, verdict.target or ""))
+        if target is None:
+            state.possible.append((rule, UNKNOWN, f"chain {verdict.target} was not read"))
+            return None
+        if sure:
+            outcome = self._chain(target, state, without, depth + 1)
+            if outcome.kind != "return":
+                return outcome
+            return _Outcome("return") if verdict.kind == "goto" else None
+        branch = _State(state.packet, [], state.possible)
+        outcome = self._chain(target, branch, without, depth + 1)
+        if outcome.kind in (ACCEPT, DROP, REJECT, "stop"):
+            state.possible.append((outcome.rule or rule, ACCEPT if outcome.kind == "stop" else outcome.kind, doubt))
+        elif verdict.kind == "goto":
+            return _Outcome("maybe return", rule, chain, None, doubt)
+        return None
+
+    def _act(self, part: model.Action, rule: model.Rule, state: _State, sure: bool) -> _Outcome | None:
+        """Follow what a statement does to the packet; unsure or unknown changes make the field unknown."""
+        packet = state.packet
+        if part.name == "mark":
+            value, mask = part.args.get("value"), part.args.get("mask")
+            known = sure and isinstance(value, int) and mask in (None, 0xFFFFFFFF)
+            state.packet = packet.changed(mark=value if known else None)
+        elif part.name == "notrack":
+            state.packet = packet.changed(ct_state="untracked" if sure else None)
+        elif part.name in ("dnat", "redirect", "tproxy"):
+            if packet.ct_state in ("established", "related", "untracked") and part.name != "tproxy":
+                return None  # the connection's mapping was made with its first packet
+            state.packet = self._rewritten(part, packet, sure)
+            state.path.append(f"{rule.where()}: {part.name} {part.args or ''}".strip())
+        if part.terminal:
+            return _Outcome("stop", rule) if sure else None
+        return None
+
+    @staticmethod
+    def _rewritten(part: model.Action, packet: Packet, sure: bool) -> Packet:
+        address, port = part.args.get("addr"), part.args.get("port")
+        local = packet.local
+        if part.name == "dnat" and address is not None:
+            local = None
+        if not sure:
+            return packet.changed(daddr=None, dport=None, local=None if part.name == "dnat" else local)
+        return packet.changed(
+            daddr=address if isinstance(address, str) else (packet.daddr if address is None else None),
+            dport=port if isinstance(port, int) else (packet.dport if port is None else None),
+            local=local,
+        )
+
+    def _final(self, outcome: _Outcome, state: _State) -> Decision:
+        decision = Decision(outcome.kind, outcome.rule, outcome.chain, outcome.key, state.path, state.possible)
+        passes = outcome.kind == ACCEPT
+        against = [one for one in state.possible if (one[1] == ACCEPT) != passes or one[1] == UNKNOWN]
+        decision.possible = against
+        if against:
+            rule, verdict, why = against[0]
+            decision.verdict, decision.why = UNKNOWN, f"{rule.where()} may decide ({verdict}): {why}"
+        elif passes and self.unread:
+            decision.verdict = UNKNOWN
+            decision.why = "; ".join(f"{one.name} could not be read: {one.why}" for one in self.unread)
+        return decision
