@@ -34,7 +34,12 @@ class Namespace:
         return ["ip", "netns", "exec", self.name, *argv]
 
     def run(
-        self, argv: list[str], check: bool = True, input: str | None = None, timeout: float = 60, env: dict[str, str] | None = None
+        self,
+        argv: list[str],
+        check: bool = True,
+        input: str | None = None,
+        timeout: float = 60,
+        env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside; text in and out."""
         done = subprocess.run(self.argv(argv), capture_output=True, text=True, input=input, timeout=timeout, env=env, check=False)
@@ -61,7 +66,12 @@ class Namespace:
     def start(self, argv: list[str], ready: str | None = None) -> subprocess.Popen[str]:
         """Start a process inside that ends with the test; with ``ready``, wait until it prints that line."""
         process = subprocess.Popen(
-            self.argv(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment(), start_new_session=True
+            self.argv(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+            start_new_session=True,
         )
         self._started.append(process)
         if ready is not None:
