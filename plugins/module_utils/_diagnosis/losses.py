@@ -139,7 +139,7 @@ def conntrack(facts: Facts) -> list[Finding]:
             grade="proven" if full else "likely",
             severity="critical" if full else "warning",
             subject="net.netfilter.nf_conntrack_max",
-            summary=f"The connection table holds {count} of {limit} entries ({count / limit:.0%}); full, it drops new connections.",
+            summary=f"The connection table holds {count} of {limit} entries ({count / limit:.0%}); once full it drops new ones.",
             evidence=[f"nf_conntrack_count {count}, nf_conntrack_max {limit}, a finding from {CONNTRACK_SHARE:.0%} on"]
             + [f"{name} grew by {value} {window(facts)}" for name, value in lost.items()],
             fix=[
