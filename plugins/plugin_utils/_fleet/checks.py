@@ -11,35 +11,29 @@ from typing import Any
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.schema import SEVERITIES
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
 
-#: check -> (title, sections it is read from, words in a finding's id that belong to it). Order of the columns; the first
-#: check one of whose words is in the id gets the finding.
+#: check -> (title, sections it is read from, words in a finding's id that belong to it). A finding goes to the first check
+#: one of whose words is in its id, unless EXACT names it.
 CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "peers": ("Peers", (), ("peer", "differs", "object")),
-    "hooks": ("Hooks", ("hooks",), ("bpf", "hook", "xdp", "tcx", "tc")),
-    "listeners": ("Listeners", ("sockets",), ("listener", "listen", "service", "accept", "tls", "http", "certificate")),
-    "dns": ("DNS", ("names",), ("dns", "resolver", "names", "name", "lookup", "nsswitch", "nameserver")),
+    "hooks": ("Hooks", ("hooks",), ("bpf", "hook", "xdp", "tcx")),
+    "dns": ("DNS", ("names",), ("dns", "resolver", "name", "lookup")),
     "clock": ("Clock", ("clock",), ("clock", "time", "ntp")),
-    "sysctls": ("Sysctls", ("sysctls",), ("sysctl", "forwarding", "ephemeral", "rpfilter", "rp")),
-    "neighbours": ("Neighbours", ("neighbours",), ("neighbour", "neighbor", "arp", "nd")),
+    "sysctls": ("Sysctls", ("sysctls",), ("sysctl",)),
+    "neighbours": ("Neighbours", ("neighbours",), ("neighbour", "arp", "duplicate")),
+    "firewall": ("Firewall", ("firewall", "conntrack"), ("firewall", "rule", "nft", "iptables", "conntrack", "ipset", "nat")),
+    "listeners": ("Listeners", ("sockets",), ("port", "listener", "listens", "accept", "connections", "service", "tls")),
+    "probes": ("Probes", ("probes",), ("ping", "http", "target", "probe", "path", "unreachable")),
     "drops": (
         "Drops",
         ("drops", "drop_reasons"),
-        ("drops", "queue", "ring", "softnet", "qdisc", "backlog", "buffer", "overflow", "overrun", "rx", "tx", "retransmit"),
+        ("drops", "queue", "ring", "softnet", "qdisc", "backlog", "overflow", "buffer"),
     ),
-    "firewall": (
-        "Firewall",
-        ("firewall", "conntrack"),
-        ("rule", "nft", "iptables", "firewall", "conntrack", "ipset", "set", "nat", "chain", "policy", "drop", "reject"),
-    ),
-    "routes": (
-        "Routes",
-        ("routes", "policy_rules", "addresses"),
-        ("route", "routing", "gateway", "address", "prefix", "blackhole"),
-    ),
-    "links": ("Links", ("links",), ("link", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc", "pmtu")),
+    "routes": ("Routes", ("routes", "policy_rules", "addresses"), ("route", "routing", "gateway", "address", "forwarding")),
+    "links": ("Links", ("links",), ("link", "interface", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc")),
+    "peers": ("Peers", (), ("peer", "differs")),
 }
+EXACT = {"nic-drops": "drops", "resolver-differs": "dns"}
 #: The order in which the columns are shown.
-ORDER = ("firewall", "hooks", "listeners", "routes", "neighbours", "links", "drops", "sysctls", "dns", "clock", "peers")
+ORDER = ("firewall", "hooks", "listeners", "routes", "neighbours", "links", "drops", "sysctls", "dns", "clock", "probes", "peers")
 OTHER = "other"
 
 
@@ -50,18 +44,14 @@ def check_of(finding: dict[str, Any]) -> str:
         for name, (_title, sections, _words) in CHECKS.items():
             if section in sections:
                 return name
+    if finding["id"] in EXACT:
+        return EXACT[finding["id"]]
     words = finding["id"].split("-")
-    specific = {"sysctl-differs": "sysctls", "resolver-differs": "dns", "rule-differs": "firewall"}
-    if finding["id"] in specific:
-        return specific[finding["id"]]
-    for name, (_title, _sections, known) in CHECKS.items():
-        if any(word in known or (word.endswith("s") and word[:-1] in known) for word in words):
-            return name
-    return OTHER
+    return next((name for name, (_title, _sections, known) in CHECKS.items() if any(word in known for word in words)), OTHER)
 
 
 def matrix_row(
-    findings: list[dict[str, Any]], coverage: list[dict[str, Any]] | None, peers: str | None, target: bool
+    findings: list[dict[str, Any]], coverage: list[dict[str, Any]] | None, peers: str | None
 ) -> dict[str, dict[str, Any]]:
     """One host's cells: check -> {state, findings, why}.
 

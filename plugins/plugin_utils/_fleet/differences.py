@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import is_loopback
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import delete, word
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import Rule
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.peers import Comparison, Deviation
@@ -26,21 +27,13 @@ _SYSCTL = re.compile(r"\A[A-Za-z0-9_./@:-]+\Z")
 _MAX_PROGRAMS = 16
 _MAX_LISTED = 40
 _MAX_PROBES = 256
-_RULES = ("rule", "chain", "table", "set", "policy", "firewall")
-_KINDS = {
-    "resolver": "resolver-differs",
-    "nameserver": "resolver-differs",
-    "dns": "resolver-differs",
-    "names": "resolver-differs",
-}
-#: Words of an answer's verdict that mean the traffic passes, and that nothing could be said. Others mean it does not.
-GOOD = frozenset("ok works working reachable accept accepted open pass passes answered yes healthy clear".split())
-UNSURE = frozenset(("unknown", "unclear", "could not tell", "partial", "unsure"))
+_RULES = ("rule", "rules", "chain")
+_NAMES = ("resolver", "name")
 
 
 def broken(answer: dict[str, Any] | None) -> bool:
     """Whether the host's own answer says that the target's traffic fails."""
-    return answer is not None and answer["verdict"] not in GOOD and answer["verdict"] not in UNSURE
+    return answer is not None and answer["verdict"] == "blocked"
 
 
 @dataclass
@@ -89,6 +82,37 @@ class PeerView:
                 view.targets[target[:100]] = view.targets.get(target[:100], 0) + 1
 
 
+def fleet_answer(
+    answer: dict[str, Any] | None, findings: list[dict[str, Any]], view: PeerProbes | None, target: str | None
+) -> dict[str, Any] | None:
+    """The host's answer with what its peers saw: a connection that was made, or not made, says more than any reading of rules."""
+    if answer is None or view is None or answer["verdict"] == "blocked" or target is None:
+        return answer
+    steps = [dict(step) for step in answer.get("steps", [])]
+    reach = next((step for step in steps if step["step"] == "reachability"), None)
+    if reach is None:
+        return answer
+    reached = view.counts.get("ok", 0)
+    if reached == view.total:
+        reach.update(result="ok", detail=f"{reached} of {view.total} peers connect")
+        text = f"{reached} of {view.total} peers connect to {target}."
+        if answer["verdict"] != "open":
+            text += f" {answer['text']}"
+        return {"verdict": "open", "text": text, "steps": steps}
+    if view.silent * 2 <= view.total:
+        reach.update(result="unknown", detail=view.line())
+        return {"verdict": "unknown", "text": f"Not all peers connect to {target}: {view.line()}.", "steps": steps}
+    reach.update(result="bad", detail=f"{view.silent} of {view.total} peers get no answer")
+    text = f"{target} is blocked here: {view.silent} of {view.total} peers get no answer"
+    suspect = next((one for one in findings if one["id"] == "bpf-program-foreign" and one["grade"] == "likely"), None)
+    if suspect is not None:
+        text += f"; likely by {suspect['subject']} ({suspect['data']['owner']})"
+        for step in steps:
+            if step["step"] == "hooks":
+                step.update(result="bad", detail=suspect["summary"])
+    return {"verdict": "blocked", "text": text, "steps": steps}
+
+
 def fleet_findings(
     host: str,
     evidence: dict[str, Any],
@@ -101,25 +125,28 @@ def fleet_findings(
 ) -> list[dict[str, Any]]:
     """The host's findings, its own and the fleet's. ``findings`` is not changed; what explains a deviation gets a line of it."""
     own = [{**finding, "evidence": list(finding.get("evidence", []))} for finding in findings]
-    for finding in own:
-        _shared(finding, host, comparison)
-    left = _fold(own, deviations)
+    blamed = [_blamed(finding, evidence) for finding in own]
+    for finding, keys in zip(own, blamed):
+        _shared(finding, keys, host, comparison)
+    left = _fold(own, blamed, deviations)
     silent = view is not None and view.silent * 2 > view.total and _listens(evidence)
     failing = broken(answer) or silent
-    new = _programs([one for one in left if one.kind == "bpf" and one.usual is None], evidence, failing, bool(own))
-    left = [one for one in left if not (one.kind == "bpf" and one.usual is None)]
+    cause = next((one for one in own if one["severity"] == "critical" and one["grade"] == "proven"), None)
+    hooked = {entry.get("key") for entry in evidence["sections"].get("hooks") or []}
+    foreign = [one for one in left if one.usual is None and (one.kind == "bpf" or one.key in hooked)]
+    new = _programs(foreign, evidence, failing and cause is None)
+    left = [one for one in left if one not in foreign]
     new += _sysctls([one for one in left if one.kind == "sysctl"])
-    new += _listed("resolver-differs", "warning", "resolver", [one for one in left if one.kind in _KINDS], evidence)
+    new += _listed("resolver-differs", "warning", "resolver", [one for one in left if one.kind in _NAMES], evidence)
     new += _listed("rule-differs", "warning", "rule", [one for one in left if one.kind in _RULES], evidence)
     rest: dict[str, list[Deviation]] = {}
     for one in left:
-        if one.kind != "sysctl" and one.kind not in _KINDS and one.kind not in _RULES:
+        if one.kind != "sysctl" and one.kind not in _NAMES and one.kind not in _RULES:
             rest.setdefault(one.kind, []).append(one)
     for kind, some in sorted(rest.items()):
         new += _listed("object-differs", "info", kind, some, evidence)
     if view is not None and silent:
         reach = _not_reached(host, evidence, view)
-        cause = next((one for one in own if one["severity"] == "critical" and one["grade"] == "proven"), None)
         if cause is None:
             new.append(reach)
         else:
@@ -134,26 +161,43 @@ def fleet_findings(
     return own + [finding.to_dict() for finding in new]
 
 
-def _shared(finding: dict[str, Any], host: str, comparison: Comparison) -> None:
+def _shared(finding: dict[str, Any], blamed: list[str], host: str, comparison: Comparison) -> None:
     """Say on how many hosts the blamed object is, so that a fault of all is seen as one."""
-    for key in _objects(finding)[:3]:
+    for key in blamed[:3]:
         tally = comparison.tally(host, key)
         if tally is not None and tally[0] > 0:
             finding["evidence"].append(f"peers: on {tally[0]} of {tally[1]} hosts of {comparison.group(host)}: {clean(key, 200)}")
 
 
-def _objects(finding: dict[str, Any]) -> list[str]:
-    """Canonical keys a finding says it is about: ``data.object`` or ``data.objects``."""
+def _blamed(finding: dict[str, Any], evidence: dict[str, Any]) -> list[str]:
+    """Canonical keys of the objects that a finding of the host is about, from its data."""
     data = finding.get("data") or {}
-    keys = data.get("objects") if isinstance(data.get("objects"), list) else [data.get("object")]
-    return [key for key in keys if isinstance(key, str)]
+    keys = data.get("objects")
+    found = [key for key in (keys if isinstance(keys, list) else [data.get("object")]) if isinstance(key, str)]
+    parts: dict[str, Any] = {"addresses": evidence["sections"].get("addresses")}
+    if isinstance(data.get("rule"), dict):
+        parts["firewall"] = {"rules": [data["rule"]]}
+    elif isinstance(data.get("chain"), dict):
+        parts["firewall"] = {"chains": [data["chain"]]}
+    if "firewall" in parts:
+        try:
+            found += objects({"sections": parts})
+        except (KeyError, TypeError, AttributeError):
+            pass  # data of another shape names no object; the deviation then stays a finding of its own
+    if isinstance(data.get("sysctl"), str):
+        found.append(f"sysctl {data['sysctl']}")
+    if isinstance(data.get("link"), str):
+        found += [f"{kind} {data['link']}" for kind in ("mtu", "qdisc", "link")]
+    if finding["id"].startswith("port-") and evidence.get("target"):
+        found.append(f"listener {evidence['target']['proto']}/{evidence['target']['port']}")
+    return found
 
 
-def _fold(own: list[dict[str, Any]], deviations: list[Deviation]) -> list[Deviation]:
+def _fold(own: list[dict[str, Any]], blamed: list[list[str]], deviations: list[Deviation]) -> list[Deviation]:
     """Deviations that no finding of the host explains; the others become lines of the finding that does."""
     left: list[Deviation] = []
     for one in deviations:
-        cause = next((finding for finding in own if _explains(finding, one)), None)
+        cause = next((finding for finding, keys in zip(own, blamed) if _explains(finding, keys, one)), None)
         if cause is None:
             left.append(one)
             continue
@@ -163,46 +207,25 @@ def _fold(own: list[dict[str, Any]], deviations: list[Deviation]) -> list[Deviat
     return left
 
 
-def _explains(finding: dict[str, Any], one: Deviation) -> bool:
-    """Whether the deviation is the blamed object, or the table or chain that came with a blamed rule."""
-    if one.key in _objects(finding):
+def _explains(finding: dict[str, Any], keys: list[str], one: Deviation) -> bool:
+    """Whether the deviation is the blamed object, or a chain of the table that came with a blamed rule."""
+    if one.key in keys:
         return True
-    if finding["grade"] == "different":
-        return False
-    data = finding.get("data") or {}
-    if one.kind in _RULES:
-        text = data.get("text") or data.get("rule")
-        if isinstance(text, str) and len(text) > 3 and text in one.key:
-            return True
-        table, family, chain = data.get("table"), data.get("family"), data.get("chain")
-        if isinstance(table, str) and one.usual is None and one.kind in ("table", "chain", "policy"):
-            words = one.key.split()
-            fits = table in words and (not isinstance(family, str) or family in words)
-            return fits and (one.kind == "table" or not isinstance(chain, str) or chain in words)
-        return False
-    if one.kind == "sysctl":
-        name = one.key.split(" ", 1)[-1]
-        return name in (data.get("sysctl"), data.get("name")) or name in finding["subject"].split()
-    if one.kind == "bpf":
-        name, tag = data.get("name"), data.get("tag")
-        return isinstance(name, str) and name in one.key.split() and (not isinstance(tag, str) or tag in one.key.split())
+    if one.kind == "name":
+        return str(finding["id"]).startswith("resolver-")
+    rule = (finding.get("data") or {}).get("rule")
+    if one.kind == "chain" and one.usual is None and isinstance(rule, dict):
+        return one.key.startswith(f"chain {rule.get('backend')} {rule.get('family')} {rule.get('table')} ")
     return False
 
 
 def hook_entry(evidence: dict[str, Any], key: str) -> dict[str, Any] | None:
-    """The entry of sections.hooks that an object key stands for: by its own key, else by hook place, name and tag."""
-    words = set(key.split())
-    best: tuple[int, dict[str, Any]] | None = None
+    """The entry of sections.hooks that an object key stands for: by its own key."""
     for entry in evidence["sections"].get("hooks") or []:
-        if key in (entry.get("object"), entry.get("key")):
+        if entry.get("key") == key:
             found: dict[str, Any] = entry
             return found
-        telling = [entry.get(part) for part in ("tag", "name", "hook", "dev", "device", "link", "interface")]
-        score = sum(1 for part in telling if isinstance(part, str) and part and part in words)
-        wrong = any(isinstance(entry.get(part), str) and entry[part] and entry[part] not in words for part in ("tag", "name"))
-        if score >= 2 and not wrong and (best is None or score > best[0]):
-            best = (score, entry)
-    return best[1] if best else None
+    return None
 
 
 def shown_owner(entry: dict[str, Any] | None) -> str:
@@ -232,20 +255,20 @@ def _detach(entry: dict[str, Any] | None) -> list[str]:
     return ["# the way to detach it could not be told; stop its owner, or see: bpftool net show; bpftool link show"]
 
 
-def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool, explained: bool) -> list[Finding]:
+def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -> list[Finding]:
     """Programs on the packet path that the peers do not have."""
     out: list[Finding] = []
-    # Something else already explains the failure: then the program is only unlike the peers.
-    grade = "likely" if failing and not explained else "different"
     for one in found[:_MAX_PROGRAMS]:
         entry = hook_entry(evidence, one.key)
+        # One that cannot drop does not explain a failure: then it is only unlike the peers.
+        grade = "likely" if failing and (entry or {}).get("can_drop") != "no" else "different"
         owner = shown_owner(entry)
-        unit = next((part for part in re.findall(r"[A-Za-z0-9@_.:-]+\.service", owner)), None)
+        found_unit = re.search(r"[A-Za-z0-9@_.:-]+\.service", owner)
         fix = _detach(entry)
-        if unit is not None:
-            fix = [*fix, f"# if it comes back, its owner attaches it again: systemctl status {unit}"]
+        if found_unit is not None:
+            fix = [*fix, f"# if it comes back, its owner attaches it again: systemctl status {found_unit.group()}"]
         evidence_lines = [f"peers: {one.where()}", f"object: {clean(one.key, 400)} = {clean(one.have, 400)}", f"owner: {owner}"]
-        if failing and grade == "likely":
+        if grade == "likely":
             evidence_lines.append("the traffic asked for fails on this host, and no finding of its own explains it")
         out.append(
             Finding(
@@ -256,7 +279,7 @@ def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool, e
                 clean(f"a program on the packet path that the peers do not have: {one.where()}; owner {owner}", 600),
                 evidence_lines,
                 fix,
-                ["D04"],
+                ["D14"],
                 {"object": one.key, "owner": owner, **_numbers(entry)},
             )
         )
@@ -298,7 +321,7 @@ def _fold_list(name: str, severity: str, kind: str, found: list[Deviation], fix:
         lines.append(f"and {len(found) - _MAX_LISTED} more")
     summary = f"{_line(first)}" if len(found) == 1 else f"unlike its peers in {len(found)} objects; rarest: {_line(first)}"
     data = {"object": first.key} if len(found) == 1 else {"objects": [one.key for one in found[:_MAX_LISTED]]}
-    return Finding(name, "different", severity, clean(subject, 400), clean(summary, 800), lines, fix, ["D14"], data)
+    return Finding(name, "different", severity, clean(subject, 400), clean(summary, 800), lines, fix, ["D34"], data)
 
 
 def _line(one: Deviation) -> str:
@@ -312,23 +335,19 @@ def _line(one: Deviation) -> str:
 
 
 def _rule_fixes(found: list[Deviation], evidence: dict[str, Any]) -> list[str]:
-    """Commands that remove the extra rules. Only where the evidence names exactly one rule of that text in that chain."""
+    """Commands that remove the extra rules."""
+    wanted = [one.key for one in found[:_MAX_LISTED] if one.kind == "rule" and one.usual is None]
     rules = (evidence["sections"].get("firewall") or {}).get("rules")
     fixes: list[str] = []
-    for one in found[:_MAX_LISTED]:
-        if one.kind != "rule" or one.usual is not None or not isinstance(rules, list):
+    addresses = evidence["sections"].get("addresses")
+    for raw in rules if wanted and isinstance(rules, list) else []:
+        try:
+            keys = objects({"sections": {"addresses": addresses, "firewall": {"rules": [raw]}}})
+            if any(key in wanted for key in keys):
+                fixes.append(delete(Rule.from_dict(raw)))
+        except (KeyError, TypeError, ValueError, AttributeError):
             continue
-        fitting = []
-        for raw in rules:
-            try:
-                rule = Rule.from_dict(raw)
-            except (KeyError, TypeError, ValueError, AttributeError):
-                continue
-            if isinstance(rule.text, str) and rule.text and rule.text in one.key and str(rule.chain) in one.key.split():
-                fitting.append(rule)
-        if len(fitting) == 1:
-            fixes.append(delete(fitting[0]))
-    return ["# only if the peers are right:", *fixes] if fixes else []
+    return ["# only if the peers are right:", *fixes[:_MAX_LISTED]] if fixes else []
 
 
 def _listens(evidence: dict[str, Any]) -> bool:
@@ -361,7 +380,7 @@ def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes) -> Findi
             f"asked: {', '.join(clean(one, 100) for one in view.targets)}",
         ],
         ["# the packets are lost between the peers and the socket: see this host's coverage for what could not be checked"],
-        ["D01"],
+        ["D10", "D33"],
         {"peers": view.total, "silent": view.silent},
     )
 
@@ -379,8 +398,8 @@ def _clock(host: str, clock: dict[str, float]) -> Finding:
         [f"offset between {low:+.3f} s and {high:+.3f} s, from the times before and after the host's answer"],
         [
             "timedatectl status",
-            "# then start the time service that this host should use: systemctl restart chronyd (or systemd-timesyncd)",
+            "# then restart the host's time service: systemctl restart chronyd (or systemd-timesyncd)",
         ],
-        ["D11"],
+        ["D22"],
         {"low": low, "high": high},
     )

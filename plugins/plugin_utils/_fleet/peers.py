@@ -28,32 +28,19 @@ _MAX_SHOWN = 400
 #: First word of an object's key -> the section it was read by. A section that was not read says nothing about absence.
 SECTION_OF = {
     "bpf": "hooks",
-    "hook": "hooks",
-    "tc": "hooks",
-    "xdp": "hooks",
-    "filter": "hooks",
     "rule": "firewall",
+    "rules": "firewall",
     "chain": "firewall",
-    "table": "firewall",
-    "set": "firewall",
-    "firewall": "firewall",
-    "policy": "firewall",
     "sysctl": "sysctls",
     "resolver": "names",
-    "dns": "names",
-    "nameserver": "names",
-    "names": "names",
+    "name": "names",
+    "default": "routes",
     "route": "routes",
-    "policy_rule": "policy_rules",
-    "ip_rule": "policy_rules",
-    "link": "links",
-    "driver": "links",
+    "policy": "policy_rules",
     "mtu": "links",
-    "offload": "links",
     "qdisc": "links",
+    "link": "links",
     "listener": "sockets",
-    "clock": "clock",
-    "conntrack": "conntrack",
 }
 
 
@@ -147,6 +134,10 @@ class Comparison:
         """Hosts compared in the host's group."""
         chosen = self._chosen.get(host)
         return 0 if chosen is None else self._groups[chosen].members
+
+    def compared(self, group: str) -> int:
+        """Hosts counted in a group; 0 for one that no host is compared in."""
+        return self._groups[group].members if group in self._groups else 0
 
     def note(self, host: str) -> str:
         """The host's peer evidence in one line, or why there is none."""

@@ -18,6 +18,8 @@ STATUSES = ("ok", "unreachable", "timeout", "failed", "invalid", "skipped")
 NO_ANSWER = "no answer"
 GRADES = ("proven", "likely", "different")
 SEVERITIES = ("critical", "warning", "info")
+VERDICTS = ("blocked", "open", "unknown")
+STEPS = ("ok", "bad", "unknown")
 COVERAGE = ("ok", "partial", "failed", "skipped")
 
 MAX_TEXT = 16_384
@@ -212,12 +214,12 @@ def _answer(problems: _Problems, answer: object) -> None:
     mapping = problems.mapping(answer, "answer", ("verdict", "text"))
     if mapping is None:
         return
-    problems.text(mapping["verdict"], "answer.verdict", 100)
+    problems.one_of(mapping["verdict"], "answer.verdict", VERDICTS)
     problems.text(mapping["text"], "answer.text")
     for index, step in enumerate(problems.items(mapping.get("steps", []), "answer.steps", 50)):
         where = f"answer.steps[{index}]"
         if problems.mapping(step, where, ("step", "result")) is not None:
             problems.text(step["step"], f"{where}.step", 100)
-            problems.text(step["result"], f"{where}.result", 1000)
+            problems.one_of(step["result"], f"{where}.result", STEPS)
             if step.get("detail") is not None:
                 problems.text(step["detail"], f"{where}.detail")

@@ -1,0 +1,212 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask one host for its evidence in one round trip, store it in the worker, hand back a summary of a few hundred bytes.
+
+What a fleet of thousands pays is this file's run, once per host: no templating of other hosts' variables, no unpacking of
+what came back, late imports.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+import os
+import time
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import store
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
+
+_MODULE = "netops.fleet.host_evidence"
+_SEVERITIES = ("critical", "warning", "info")
+_COVERAGE = ("ok", "partial", "failed", "skipped")
+
+
+class Invalid(Exception):
+    """The module's answer is not what the module returns."""
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/host_evidence.py for the documentation."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        base: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        arguments = {name: value for name, value in self._task.args.items() if value is not None and value != ""}
+        folder = arguments.pop("run", None)
+        if not isinstance(folder, str) or not os.path.isdir(folder):
+            raise AnsibleActionFail(
+                f"run: found {clean(repr(folder), 200)}; it must be the folder that netops.fleet.fleet_run returned; run it first"
+            )
+        self._folder = str(folder)
+        self._host = str(variables.get("inventory_hostname"))
+        self._groups = sorted(str(group) for group in variables.get("group_names") or () if group != "ungrouped")
+        self._started = time.time()
+        self._notes: dict[str, Any] = {}
+        if arguments.get("http"):
+            from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.options import endpoints
+
+            given = arguments["http"]
+            arguments["http"] = endpoints(given if isinstance(given, list) else [given]) or given
+        asked = arguments.pop("peers", None) or []
+        count = arguments.pop("probe_peers", None) or 0
+        if asked or count:
+            peers = self._peers(variables, list(asked), int(count), arguments.get("target"))
+            if peers:
+                arguments["peers"] = peers
+        sent = time.time()
+        try:
+            answer = self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars)
+        except AnsibleConnectionFailure as error:
+            self._store("unreachable", str(error))
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # The task's own timeout is no Exception; its class moved between versions of ansible-core.
+            timeout = any(kind.__name__ in ("TaskTimeoutError", "AnsibleTimeoutError") for kind in type(error).__mro__)
+            self._store("timeout" if timeout else "failed", str(error))
+            raise
+        received = time.time()
+        if self._discovered_interpreter_key:
+            base["ansible_facts"] = {self._discovered_interpreter_key: self._discovered_interpreter}
+        if answer.get("failed"):
+            reason = _failure(answer)
+            self._store("failed", reason)
+            base.update(failed=True, changed=False, msg=reason, netops_fleet={"host": self._host, "status": "failed"})
+            return base
+        try:
+            packed = _packed(answer)
+            summary = _summary(answer.get("summary"))
+        except Invalid as error:
+            reason = f"the host's answer is not evidence: {error}"
+            self._store("invalid", reason)
+            base.update(failed=True, changed=False, msg=reason, netops_fleet={"host": self._host, "status": "invalid"})
+            return base
+        file = self._store("ok", "", _clock(answer, sent, received), packed)
+        base.update(changed=False, netops_fleet={"host": self._host, "status": "ok", "file": file, **summary})
+        return base
+
+    def _store(self, status: str, reason: str, clock: tuple[float, float] | None = None, packed: bytes | None = None) -> str:
+        head = store.envelope(
+            self._host,
+            self._groups,
+            status,
+            reason=reason,
+            started=self._started,
+            finished=time.time(),
+            clock=clock,
+            notes=self._notes,
+        )
+        return store.write_evidence(self._folder, head, packed)
+
+    def _peers(self, variables: dict[str, Any], asked: list[Any], count: int, target: Any) -> list[dict[str, str]]:
+        """Hosts that this host shall try to reach: those asked for, and the next ``count`` of the play in sorted order.
+
+        The order is a ring, so each host is probed by ``count`` others. Only the variables of those hosts are read, without
+        templating: an address that is not written out is passed over, and the envelope says so.
+        """
+        from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import target as targets
+        from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.options import is_literal
+
+        found: list[dict[str, str]] = []
+        names = [str(one) for one in asked if not isinstance(one, dict)]
+        if count:
+            try:
+                own_service = target is not None and targets.parse(str(target)).address is None
+            except targets.TargetError:
+                own_service = False
+            ring = sorted(str(host) for host in variables.get("ansible_play_hosts_all") or ()) if own_service else []
+            if self._host in ring:
+                place = ring.index(self._host)
+                names += (ring[place + 1 :] + ring[:place])[:count]
+        skipped: list[str] = []
+        for one in asked:
+            if isinstance(one, dict):  # as the module takes it: the address is known already
+                found.append({"host": str(one.get("host")), "address": str(one.get("address"))})
+        for name in dict.fromkeys(names):
+            if is_literal(name):
+                found.append({"host": name, "address": name.strip("[]")})
+                continue
+            raw = self._raw(variables.get("hostvars"), name)
+            address = next((raw[key] for key in ("diagnose_address", "ansible_host") if is_literal(raw.get(key))), None)
+            if address is None:
+                skipped.append(name)
+            else:
+                found.append({"host": name, "address": str(address).strip("[]")})
+        if skipped:
+            self._notes["peers_skipped"] = [clean(name, 200) for name in skipped[:64]]
+        return found
+
+    @staticmethod
+    def _raw(hostvars: Any, name: str) -> dict[str, Any]:
+        if hostvars is None or name not in hostvars:
+            return {}
+        raw = hostvars.raw_get(name)
+        return raw if isinstance(raw, dict) else {}
+
+
+def _failure(answer: dict[str, Any]) -> str:
+    """Why the module failed, in one bounded line."""
+    parts = [answer.get("msg"), answer.get("module_stderr")]
+    told = " ".join(clean(str(part).strip(), 400) for part in parts if part)
+    return f"the module failed: {told}" if told else "the module failed and did not say why"
+
+
+def _packed(answer: dict[str, Any]) -> bytes:
+    """The evidence as the host packed it. Only what can be told without unpacking it is checked here."""
+    text = answer.get("evidence")
+    if not isinstance(text, str):
+        raise Invalid("it holds no text called evidence; is the module of this collection on the path?")
+    if len(text) > store.MAX_RECEIVED * 4 // 3 + 4:
+        raise Invalid(f"it is larger than {store.MAX_RECEIVED} bytes")
+    try:
+        packed = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+    except (ValueError, UnicodeError) as error:
+        raise Invalid(f"evidence is not base64 ({clean(error, 100)})") from None
+    if len(packed) < 18 or packed[:3] != b"\x1f\x8b\x08":
+        raise Invalid("evidence is not gzip")
+    return packed
+
+
+def _clock(answer: dict[str, Any], sent: float, received: float) -> tuple[float, float] | None:
+    """Bounds of host clock minus controller clock: the host read its clock after ``sent`` and before ``received``."""
+    first, last = answer.get("host_time_start"), answer.get("host_time_end")
+    for value in (first, last):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return None
+    low, high = float(last or 0) - received, float(first or 0) - sent
+    # Bounds that cross mean that a clock was set in between: then nothing is known.
+    return (low, high) if low <= high else None
+
+
+def _summary(given: Any) -> dict[str, Any]:
+    """The module's own summary, taken over part by part; nothing of it is shown as it came."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise Invalid("its summary is no mapping")
+    top = []
+    listed = given.get("top")
+    for one in listed[:3] if isinstance(listed, list) else []:
+        if isinstance(one, dict):
+            top.append({key: clean(one.get(key) or "", 300) for key in ("id", "subject", "summary")})
+    return {
+        "findings": _numbers(given.get("findings"), _SEVERITIES),
+        "top": top,
+        "coverage": _numbers(given.get("coverage"), _COVERAGE),
+    }
+
+
+def _numbers(given: Any, keys: tuple[str, ...]) -> dict[str, int]:
+    source = given if isinstance(given, dict) else {}
+    return {
+        key: value for key in keys if isinstance(value := source.get(key), int) and not isinstance(value, bool) and value >= 0
+    }
