@@ -10,6 +10,7 @@ import ipaddress
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import model
 
 LISTENING = "LISTEN"
 
@@ -17,14 +18,22 @@ LISTENING = "LISTEN"
 class Facts:
     """One host's evidence. A section that was not read is None: a finding must not read that as "nothing there"."""
 
-    def __init__(self, evidence: dict[str, Any]) -> None:
+    def __init__(self, evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> None:
         self.evidence = evidence
+        self._ruleset = ruleset
         self._sections: dict[str, Any] = evidence.get("sections") or {}
         raw = evidence.get("target")
         self.target = Target(raw["proto"], raw["port"], raw.get("address")) if raw else None
 
     def section(self, name: str) -> Any:
         return self._sections.get(name)
+
+    def ruleset(self) -> model.Ruleset | None:
+        """The packet filter; built once from its section unless the reader's own object was handed in."""
+        raw = self._sections.get("firewall")
+        if self._ruleset is None and raw is not None:
+            self._ruleset = model.Ruleset.from_dict(raw)
+        return self._ruleset
 
     def items(self, name: str) -> list[dict[str, Any]]:
         """A section that is a list; empty when it was not read (check ``known`` where that matters)."""

@@ -45,12 +45,12 @@ class Verdicts:
 def verdicts(facts: Facts) -> Verdicts:
     """Walk one packet per own address (and family) from a peer or a neighbour to the target."""
     target = facts.target
-    raw = facts.section("firewall")
     if target is None or target.address is not None:
         return Verdicts()
-    if raw is None:
+    ruleset = facts.ruleset()
+    if ruleset is None:
         return Verdicts(unread="the packet filter was not read")
-    walker = walk.Walker(model.Ruleset.from_dict(raw))
+    walker = walk.Walker(ruleset)
     listeners = facts.listeners(target.proto, target.port)
     served = [address for family in (4, 6) for address in covered(facts, listeners, family)]
     out = Verdicts(walker=walker)

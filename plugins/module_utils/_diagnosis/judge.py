@@ -12,14 +12,17 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import bas
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.answer import answer
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import order
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import model
 
 
-def judge(evidence: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """(findings, answer) of one host's evidence; findings sorted, what breaks traffic for certain first.
+
+    ruleset: the packet filter as it was read, where it is at hand; else it is rebuilt from the evidence.
 
     Raises KeyError, TypeError or ValueError on evidence of another shape: the caller reports that host as invalid.
     """
-    facts = Facts(evidence)
+    facts = Facts(evidence, ruleset)
     walked = firewall.verdicts(facts)
     found = ports.find(facts) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
     found += basics.find(facts) + reach.find(facts)
