@@ -35,12 +35,11 @@ _NO_LOSS = frozenset(("rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "multi
 
 #: Counters of drivers that tell of loss, by their names. Each driver has its own; these words are common to them.
 _DRIVER = re.compile(
-    r"drop|discard|err|miss|fifo|timeout|no_?buf|nobuf|out_of_buf|no_?desc|overrun|overflow|crc|alloc_fail|fail|stuck|rnr|cqe_err"
-    r"|buff_alloc|wqe_err|symbol|fatal|xdp_(drops?|redirect_err|tx_err)|busy|stopped",
+    r"drop|discard|err|miss|fifo|timeout|no_?buf|out_of_buf|no_?desc|overrun|overflow|crc|fcs|fail|stuck|rnr|symbol|fatal|link_down",
     re.IGNORECASE,
 )
-#: Names that match but tell of no loss.
-_DRIVER_NOT = re.compile(r"interrupt|_pkts?$|permission|terr|inter(rupt|val)", re.IGNORECASE)
+#: Words that contain one of those and tell of no loss.
+_DRIVER_NOT = re.compile(r"interrupt|mission|buffer_size", re.IGNORECASE)
 
 _TCA_KIND, _TCA_STATS2, _TCA_STATS_QUEUE = 1, 7, 3
 _QUEUE = struct.Struct("=IIIII")  # qlen, backlog, drops, requeues, overlimits
@@ -97,19 +96,18 @@ _LEVELS = (" backlog_bytes", " qlen")
 
 @dataclass
 class Snapshot:
-    """One reading. at: monotonic seconds. layers: {layer: {counter: total}}. failed: layers that were not (fully) read."""
+    """One reading. at: monotonic seconds. layers: {layer: {counter: total}}; a layer not read is not in it."""
 
     at: float
     layers: dict[str, dict[str, int]]
     gaps: list[Gap] = field(default_factory=list)
-    driver_names: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Drops:
     """Two readings and their difference. Reads only; needs no privilege but for the driver's and conntrack's counters."""
 
     def begin(self) -> Snapshot:
-        return _snapshot({})
+        return _snapshot()
 
     def end(self, first: Snapshot) -> Section:
         """Data: ``{seconds, reset, layers: {layer: {counter: {delta, total}}}}``.
@@ -119,7 +117,7 @@ class Drops:
         that there is such a one. Softnet counts the whole machine, everything else this network namespace.
         ``backlog_bytes`` and ``qlen`` of a qdisc are levels: their delta may be negative.
         """
-        second = _snapshot(first.driver_names)
+        second = _snapshot()
         section = Section({"seconds": round(second.at - first.at, 3), "reset": False, "layers": {}})
         section.gaps = _unique(first.gaps + second.gaps)
         for layer in LAYERS:
@@ -153,7 +151,7 @@ def difference(
     for name in before or {}:
         if name not in after and before and before[name] and not name.endswith(_LEVELS):
             # Its link, qdisc or socket is gone, and with it what it counted since the first reading.
-            reset = True
+            counters[name], reset = {"delta": None, "total": 0}, True
     return counters, reset
 
 
@@ -164,8 +162,8 @@ def _unique(gaps: list[Gap]) -> list[Gap]:
     return list(seen.values())
 
 
-def _snapshot(driver_names: dict[str, list[str]]) -> Snapshot:
-    snapshot = Snapshot(time.monotonic(), {}, driver_names=dict(driver_names))
+def _snapshot() -> Snapshot:
+    snapshot = Snapshot(time.monotonic(), {})
     _links(snapshot)
     _softnet(snapshot)
     _qdiscs(snapshot)

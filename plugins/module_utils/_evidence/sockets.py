@@ -29,7 +29,7 @@ def read(target: tuple[str, int] | None = None, owners: Owners | None = None) ->
 
     Data: ``{listeners, states, ports, syn_sent, udp_drops}``.
     listeners: ``[{proto, family, address, port, inode, uid, pid, process, unit, backlog, queue, v6only, drops}]``. proto: tcp,
-    udp or sctp. For tcp ``queue`` is connections waiting to be accepted of at most ``backlog``; for udp bytes waiting, backlog null.
+    udp or sctp. For tcp ``queue`` is connections waiting to be accepted of at most ``backlog``; for udp bytes, backlog null.
     drops: packets dropped at the socket since it was made, null when not told. process: the command's short name.
     A UDP socket listens when it is bound and not connected.
     ports: ``tcp/N`` → {STATE: n}; a connection belongs to its local port when that one listens, else to the remote port.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-#: The network namespace a kernel boots with has this inode on every kernel since 3.8; a pid namespace has the other.
-INIT_PID_INODE = 0xEFFFFFFC
+#: Inodes of the namespaces a kernel boots with: the pid namespace's on every kernel since 3.8, the network's since 6.18.
+INIT_PID_INODE, INIT_NET_INODE = 0xEFFFFFFC, 0xEFFFFFF9
 
 
 def text(path: str, limit: int = 4 << 20) -> str:
@@ -108,21 +108,27 @@ def per_cpu_hex(content: str) -> dict[str, int]:
 
 
 def in_container() -> bool:
-    """Does this process see less than the whole machine's processes or services?"""
-    if os.path.exists("/run/systemd/container") or os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
-        return True
+    """Does this process see less than the whole machine's processes or services?
+
+    Files of the root file system (``/.dockerenv``) are no sign: machines are booted from images of containers.
+    """
     try:
-        return os.stat("/proc/self/ns/pid").st_ino != INIT_PID_INODE
+        if os.stat("/proc/self/ns/pid").st_ino != INIT_PID_INODE:
+            return True
     except OSError:
-        return False
+        pass
+    return os.path.exists("/run/systemd/container") or os.path.exists("/run/.containerenv")
 
 
 def initial_network() -> bool | None:
-    """Is this the network namespace of process 1 of a whole machine? None: could not tell (not permitted)."""
+    """Is this the network namespace the machine booted with? None: could not tell (not permitted)."""
     if in_container():
         return False
     try:
-        return os.stat("/proc/self/ns/net").st_ino == os.stat("/proc/1/ns/net").st_ino
+        own = os.stat("/proc/self/ns/net").st_ino
+        if own == INIT_NET_INODE:
+            return True
+        return own == os.stat("/proc/1/ns/net").st_ino
     except OSError:
         return None
 
