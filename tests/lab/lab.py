@@ -410,6 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     up.add_argument("--group", default="gpu-nodes", help="their group in the inventory (default: gpu-nodes)")
     down = commands.add_parser("down", help="remove a lab, whatever is left of it")
     down.add_argument("--storage", action="store_true", help="remove the image and the engine's storage too, if no lab is left")
+    commands.add_parser("clean", help="remove all labs, the image and the engine's storage")
     status = commands.add_parser("status", help="list the labs")
     execute = commands.add_parser("exec", help="run a command on a host")
     execute.add_argument("host")
@@ -435,6 +436,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Lab(chosen.name).down()
             say(f"lab {chosen.name}: nothing of it is left")
             if chosen.storage:
+                remove_storage()
+        elif chosen.command == "clean":
+            for name in names():
+                Lab(name).down()
+            if engine.CACHE.exists():
                 remove_storage()
         elif chosen.command == "status":
             return _status(chosen.name)
