@@ -12,6 +12,7 @@ another would create it. nft variant: the tables are found in nf_tables (:mod:`n
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap
@@ -22,6 +23,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.model impor
     IPTABLES_NFT,
     BackendState,
     Chain,
+    Match,
     Rule,
     Ruleset,
     Unknown,
@@ -62,7 +64,7 @@ class Saved:
 def parse_save(text: str, backend: str, family: str, sets: dict[str, str] | None = None) -> Saved:
     """Read the output of ``iptables-save -c``. sets: type of each ipset by name. Never raises."""
     saved = Saved()
-    table, names, line_of = "", frozenset[str](), dict[str, int]()
+    table, line_of = "", dict[str, int]()
     seen: set[str] = set()
     for line in text.split("\n"):
         if not line or line[0] == "#":
@@ -78,10 +80,9 @@ def parse_save(text: str, backend: str, family: str, sets: dict[str, str] | None
                 saved.odd.append(line)
                 continue
             seen.add(chain.name)
-            names = frozenset(seen)
             saved.chains.append(chain)
         elif table and (line[0] in "[-"):
-            rule = _rule(line, table, backend, family, names, sets or {})
+            rule = _rule(line, table, backend, family, seen, sets or {})
             if rule is None:
                 saved.odd.append(line)
                 continue
@@ -107,7 +108,7 @@ def _chain(line: str, table: str, backend: str, family: str) -> Chain | None:
     return chain
 
 
-def _rule(line: str, table: str, backend: str, family: str, names: frozenset[str], sets: dict[str, str]) -> Rule | None:
+def _rule(line: str, table: str, backend: str, family: str, names: AbstractSet[str], sets: dict[str, str]) -> Rule | None:
     packets = octets = None
     if line[0] == "[":
         counters = _COUNTERS.match(line)
@@ -128,7 +129,7 @@ def unquote(word: str) -> str:
     return _ESCAPE.sub(r"\1", word[1:-1]) if len(word) > 1 and word[0] == '"' == word[-1] else word
 
 
-def read_rule(words: list[str], family: str, names: frozenset[str], sets: dict[str, str]) -> Parsed:
+def read_rule(words: list[str], family: str, names: AbstractSet[str], sets: dict[str, str]) -> Parsed:
     """Read ``-A CHAIN ...`` (split, quotes kept). names: chains of the table. Never raises."""
     parsed = Parsed()
     at, count, negated = 2, len(words), False
@@ -145,7 +146,7 @@ def read_rule(words: list[str], family: str, names: frozenset[str], sets: dict[s
                     parsed.parts.append(part)
                 at += 2
             elif word == "-f":
-                parsed.parts.append(iptables_parts.Match("ip frag-off", "in" if negated else "not in", [0], None, 0x1FFF))
+                parsed.parts.append(Match("ip frag-off", "in" if negated else "not in", [0], None, 0x1FFF))
                 at += 1
             elif word in ("-m", "--match"):
                 end = _end_of_match(words, at + 2)

@@ -10,6 +10,7 @@ statistic, string, bpf, u32, time, quota, connlimit ...) is an Unknown; so is ev
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any, Callable
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import symbols
@@ -395,8 +396,8 @@ _GOES_ON = {
 }
 
 
-def target(name: str, words: list[str], family: str, chains: frozenset[str], parsed: Parsed) -> None:
-    """What ``-j NAME words`` does. chains: user chains of the table, which win over nothing: names cannot collide. Never raises."""
+def target(name: str, words: list[str], family: str, chains: AbstractSet[str], parsed: Parsed) -> None:
+    """What ``-j NAME words`` does. chains: those of the table. Never raises."""
     text = " ".join([name, *words])[:500]
     try:
         _target(name, _pairs(words), family, chains, parsed, text)
@@ -419,7 +420,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
     return found
 
 
-def _target(name: str, options: dict[str, str], family: str, chains: frozenset[str], parsed: Parsed, text: str) -> None:
+def _target(name: str, options: dict[str, str], family: str, chains: AbstractSet[str], parsed: Parsed, text: str) -> None:
     add = parsed.parts.append
     if name in chains:
         parsed.verdict = Verdict("jump", name)
@@ -512,6 +513,6 @@ def _connmark(options: dict[str, str], parsed: Parsed) -> None:
             both = options.get("--mask")
             into = symbols.integer(options.get("--ctmask" if goal == "ct mark" else "--nfmask", both or "0xffffffff"))
             of = symbols.integer(options.get("--nfmask" if goal == "ct mark" else "--ctmask", both or "0xffffffff"))
-            parsed.parts.append(Action(goal, {"from": source, "from_mask": of, "mask": into, "value": 0}))
+            parsed.parts.append(Action(goal, {"from": source, "from_mask": of, "mask": into}))
             return
     parsed.parts.append(Action("ct mark", _set_mark(options)))

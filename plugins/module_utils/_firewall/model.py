@@ -88,7 +88,7 @@ class Action:
     """A statement that is no condition and no plain verdict.
 
     mark and ct mark: ``{value, mask}``: the new mark is ``old & ~mask ^ value``, mask 0xffffffff where it is left out; with
-    ``from`` (another selector) it is ``old & ~mask ^ (from & from_mask) ^ value``. snat, dnat, redirect, tproxy: ``{addr, port,
+    ``from`` (another selector) it is ``old & ~mask ^ (from & from_mask) ^ xor``. snat, dnat, redirect, tproxy: ``{addr, port,
     flags}``, each a value or ``["range", low, high]``; ``{expression}`` where it is computed.
 
     name: log, counter, mark, ct mark, notrack, snat, dnat, masquerade, redirect, tproxy, set update, dup, fwd, flow add,

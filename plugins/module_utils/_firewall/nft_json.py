@@ -309,7 +309,7 @@ def _vmap(data: dict[str, Any]) -> Part:
     fields, target = left_of(data["key"]), data["data"]
     name = " . ".join(one for one, _kind in fields)
     if isinstance(target, str) and target[:1] == "@":
-        return VerdictMap(name, None, target)
+        return VerdictMap(name, None, target[1:])
     if any(kind == symbols.DYNAMIC for _name, kind in fields):
         raise OddError("a verdict map over something that changes")
     return VerdictMap(name, [(element(fields, key), _verdict(value)) for key, value in target["set"]])
@@ -348,7 +348,7 @@ def _mark(value: Any) -> dict[str, Any]:
     if isinstance(value, (int, str)):
         return {"value": symbols.integer(value)}
     source, keep, change = _bits(value)
-    return {"from": source, "from_mask": keep, "value": change}
+    return {"from": source, "from_mask": keep, "xor": change}
 
 
 def _bits(value: Any) -> tuple[str, int, int]:

@@ -144,7 +144,7 @@ def _clause(tokens: list[str], start: int, rule: Parsed) -> int:
     if word == "vmap":
         data, at = braces(tokens, at + 1)
         if isinstance(data, str):
-            rule.parts.append(VerdictMap(left, None, data))
+            rule.parts.append(VerdictMap(left, None, data.lstrip("@")))
         else:
             rule.parts.append(VerdictMap(left, [(_key(fields, key), verdict(value)) for key, value in map(_pair, data)]))
         return at
@@ -311,7 +311,7 @@ def _mark(tokens: list[str], at: int) -> tuple[dict[str, Any], int]:
         value = symbols.integer(tokens[at + 1]) & full
         keep, change = fold(keep, change, tokens[at], value)
         at += 2
-    return {"from": name, "from_mask": keep, "value": change}, at
+    return {"from": name, "from_mask": keep, "xor": change}, at
 
 
 def fold(keep: int, change: int, operator: str, value: int) -> tuple[int, int]:
