@@ -1,7 +1,7 @@
 # Copyright (c) 2026 netops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``make demo``: a fleet of four hosts, two of them broken, diagnosed as an operator would. Everything but the report is removed."""
+"""``make demo``: a fleet of four hosts, two of them broken, diagnosed as an operator would. Only the report stays."""
 
 from __future__ import annotations
 

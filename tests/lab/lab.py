@@ -467,7 +467,13 @@ def remove_storage() -> None:
     if names():
         raise LabError(f"labs still use the storage: {', '.join(names())}")
     with engine.locked("image"):
-        engine.podman("system", "reset", "--force", timeout=300)
+        if (engine.CACHE / "storage").exists():
+            engine.podman("image", "rm", "--all", "--force", timeout=300)
+        # The driver mounts its folder onto itself while containers run.
+        with open("/proc/self/mounts") as mounts:
+            points = [line.split()[1] for line in mounts]
+        for point in reversed([each for each in points if each.startswith(f"{engine.CACHE}/")]):
+            engine.run(["umount", point])
     shutil.rmtree(engine.CACHE, ignore_errors=True)
     shutil.rmtree(engine.RUN, ignore_errors=True)
 
