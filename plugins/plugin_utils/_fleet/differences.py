@@ -146,7 +146,8 @@ def fleet_findings(
     for kind, some in sorted(rest.items()):
         new += _listed("object-differs", "info", kind, some, evidence)
     if view is not None and silent:
-        reach = _not_reached(host, evidence, view)
+        suspect = next((one for one in new if one.id == "bpf-program-foreign" and one.grade == "likely"), None)
+        reach = _not_reached(host, evidence, view, suspect)
         if cause is None:
             new.append(reach)
         else:
@@ -364,10 +365,13 @@ def _listens(evidence: dict[str, Any]) -> bool:
     return False
 
 
-def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes) -> Finding:
+def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes, suspect: Finding | None) -> Finding:
     target = evidence["target"]
     shown = f"{target['proto']}/{target['port']}"
     name = clean(host, 100)
+    fix = "# the packets are lost between the peers and the socket: see this host's coverage for what could not be checked"
+    if suspect is not None:
+        fix = f"# likely cause: {suspect.subject}; its own finding says how to detach it"
     return Finding(
         "peer-cannot-connect",
         "proven",
@@ -379,7 +383,7 @@ def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes) -> Findi
             f"no answer to {', '.join(clean(one, 100) for one in view.sources['timeout'])}",
             f"asked: {', '.join(clean(one, 100) for one in view.targets)}",
         ],
-        ["# the packets are lost between the peers and the socket: see this host's coverage for what could not be checked"],
+        [fix],
         ["D10", "D33"],
         {"peers": view.total, "silent": view.silent},
     )
