@@ -38,7 +38,7 @@ def test_scenario(name: str, tmp_path: Path) -> None:
     finally:
         Lab(lab).down()
     if name in READS_ONLY:
-        converged = re.split(rf"{name} \S+ verify: Executing", re.split(rf"{name} \S+ converge: Executing", output)[1])[0]
+        converged = re.split(rf"{name} \S+ verify\]?:? Executing", re.split(rf"{name} \S+ converge\]?:? Executing", output)[1])[0]
         recap = re.findall(r"^\W*(\w\S*)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", converged, re.MULTILINE)
         assert recap, output
         assert {tuple(counts) for _host, *counts in recap} == {("0", "0", "0")}, converged
