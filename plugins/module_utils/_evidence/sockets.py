@@ -243,13 +243,14 @@ def _add_owners(section: Section, listeners: list[dict[str, Any]], owners: Owner
     inodes = {listener["inode"] for listener in listeners if listener["inode"]}
     if not inodes:
         return
-    if owners is None:
-        owners = _census
-    try:
+    if owners is not None:
         held = owners(inodes)
-    except (OSError, ImportError) as error:
-        section.gap("sockets.process", f"who holds the sockets could not be read: {error}")
-        return
+    else:
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import fdcensus
+
+        census = fdcensus.census(inodes, bpf=False)
+        held = census.sockets
+        section.gaps += census.gaps
     missing = 0
     for listener in listeners:
         owner = held.get(listener["inode"])
@@ -257,13 +258,7 @@ def _add_owners(section: Section, listeners: list[dict[str, Any]], owners: Owner
             missing += bool(listener["inode"])
             continue
         listener["pid"], listener["process"], listener["unit"] = owner.pid, owner.process, owner.unit
+        listener["cgroup"] = owner.cgroup
     if missing:
         why = "no process seen that holds them (the kernel, another pid namespace, or not permitted)"
         section.gap("sockets.process", f"{missing} of {len(listeners)} listeners: {why}")
-
-
-def _census(inodes: set[int]) -> Mapping[int, Any]:
-    from ansible_collections.netops.fleet.plugins.module_utils._evidence import fdcensus
-
-    found: Mapping[int, Any] = fdcensus.census(inodes, bpf=False).sockets
-    return found
