@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap, Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import netlink, procfs, rtnl, sockdiag
 
 #: Ports with most connections that are reported beside those that listen, and peers that SYN_SENT sockets wait for.
@@ -243,6 +243,7 @@ def _add_owners(section: Section, listeners: list[dict[str, Any]], owners: Owner
     inodes = {listener["inode"] for listener in listeners if listener["inode"]}
     if not inodes:
         return
+    gaps: list[Gap] = []
     if owners is not None:
         held = owners(inodes)
     else:
@@ -250,7 +251,7 @@ def _add_owners(section: Section, listeners: list[dict[str, Any]], owners: Owner
 
         census = fdcensus.census(inodes, bpf=False)
         held = census.sockets
-        section.gaps += census.gaps
+        gaps = census.gaps
     missing = 0
     for listener in listeners:
         owner = held.get(listener["inode"])
@@ -261,4 +262,6 @@ def _add_owners(section: Section, listeners: list[dict[str, Any]], owners: Owner
         listener["cgroup"] = owner.cgroup
     if missing:
         why = "no process seen that holds them (the kernel, another pid namespace, or not permitted)"
+        # What the census could not see matters only when an owner is missing.
+        section.gaps += gaps
         section.gap("sockets.process", f"{missing} of {len(listeners)} listeners: {why}")
