@@ -66,7 +66,8 @@ class ActionModule(ActionBase):
             answer = self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars)
         except AnsibleConnectionFailure as error:
             self._store("unreachable", str(error))
-            raise
+            # The text may be what the other side printed: it is shown as text, not obeyed by the terminal.
+            raise AnsibleConnectionFailure(clean(str(error).strip(), 1000)) from None
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -46,7 +46,13 @@ def hook(name: str = "count_syn", order: int = 0, can_drop: str = "no", **more: 
 def drop_rule(comment: str | None = None) -> dict[str, Any]:
     """A firewall section with one nft rule that drops the target."""
     text = "tcp dport 1678 drop" + (f' comment "{comment}"' if comment else "")
-    rule = {"parts": [hosts.match("tcp dport", 1678)], "verdict": {"kind": "drop"}, "text": text, "table": "lab", "comment": comment}
+    rule = {
+        "parts": [hosts.match("tcp dport", 1678)],
+        "verdict": {"kind": "drop"},
+        "text": text,
+        "table": "lab",
+        "comment": comment,
+    }
     section = hosts.ruleset(rule)
     section["chains"][0]["table"] = "lab"
     return section
@@ -57,7 +63,9 @@ def host(number: int, **sections: Any) -> dict[str, Any]:
     evidence = hosts.healthy(**sections)
     evidence["host"]["hostname"] = f"gpu-{number:02d}"
     for address in evidence["sections"]["addresses"]:
-        address["address"] = address["address"].replace("192.0.2.11", f"192.0.2.{10 + number}").replace("::11", f"::{10 + number:x}")
+        address["address"] = (
+            address["address"].replace("192.0.2.11", f"192.0.2.{10 + number}").replace("::11", f"::{10 + number:x}")
+        )
     evidence["coverage"] = [{"section": name, "status": "ok", "seconds": 0.01, "gaps": []} for name in SECTIONS]
     return evidence
 
@@ -121,7 +129,7 @@ def run(
 
 
 def broken_fleet() -> dict[str, dict[str, Any]]:
-    """Six hosts: gpu-02 drops by an nft rule, gpu-03 by a BPF program that its peers do not have, gpu-05 listens on loopback only."""
+    """Six hosts: gpu-02 drops by an nft rule, gpu-03 by a BPF program its peers do not have, gpu-05 listens on loopback only."""
     made = fleet()
     made["gpu-02"]["sections"]["firewall"] = drop_rule("blocked by change 4711")
     made["gpu-03"]["sections"]["hooks"] = [hook(f"count_{number}", number) for number in range(3)] + [
