@@ -102,8 +102,7 @@ def test_the_nft_rule_is_named_by_its_handle(lab: Lab, report: dict[str, Any]) -
 def test_the_bpf_program_is_named_with_its_owner(lab: Lab, report: dict[str, Any]) -> None:
     host = lab.hosts["gpu02"]
     pid = host.run("systemctl show -P MainPID netsec-agent.service").stdout.strip()
-    programs = json.loads(host.run("bpftool -j prog show").stdout)
-    number = next(each["id"] for each in programs if each.get("name") == "nsa_syn_guard")
+    number = faults.programs_of(host, "netsec-agent.service")["nsa_syn_guard"]
     finding = culprit(report, "gpu02", r"nsa_syn_guard", r"netsec-agent", rf"\b{pid}\b", rf"\b{number}\b")
     mended(lab, host, finding)
 
