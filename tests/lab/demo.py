@@ -21,7 +21,7 @@ BROKEN = {"gpu01": "nft_drop", "gpu02": "bpf_syn_drop"}
 def main() -> int:
     """Exit status 0 when the diagnosis ran and its report is there."""
     output = ROOT / "reports"
-    before = set(output.glob("*/report.json"))
+    before = {path.resolve() for path in output.glob("*/report.json")}
     playbook = ROOT / ".venv" / "bin" / "ansible-playbook"
     with Lab(f"demo-{os.getpid()}", hosts=4) as lab:
         for name, fault in BROKEN.items():
@@ -33,7 +33,7 @@ def main() -> int:
         path = f"{playbook.parent}{os.pathsep}{os.environ['PATH']}"
         env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PATH": path}
         status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, check=False).returncode
-    new = sorted(set(output.glob("*/report.json")) - before)
+    new = sorted({path.resolve() for path in output.glob("*/report.json")} - before)
     if status != 0 or not new:
         say(f"demo: the diagnosis ended with status {status} and {len(new)} reports")
         return status or 1
