@@ -38,3 +38,12 @@ attributes:
     support: full
     platforms: linux
 """
+
+    #: For modules that return facts.
+    FACTS = r"""
+options: {}
+attributes:
+  facts:
+    description: Returns an C(ansible_facts) dictionary that updates the facts of the host.
+    support: full
+"""

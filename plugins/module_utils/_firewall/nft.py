@@ -32,6 +32,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import comman
 from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import owner_of
 
 Key = tuple[str, str]
+#: Characters of a rule's text that are kept: an anonymous set may hold thousands of members, which ``parts`` has anyway.
+TEXT_LIMIT = 4000
 _MAX_BYTES = 256 * 1024 * 1024
 _SET_BYTES = 64 * 1024 * 1024
 
@@ -174,7 +176,7 @@ def _rules(table: Table, chains: list[KernelChain], listed: ListedTable, timeout
                 name,
                 chain.name,
                 line,
-                text,
+                text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 4] + " ...",
                 parsed.parts,
                 parsed.verdict,
                 handle,

@@ -45,7 +45,8 @@ def read_rule(rule: Any, family: str) -> Parsed:
         parsed.verdict = Verdict("unknown")
         return parsed
     comment = rule.get("comment")
-    parsed.comment = comment if isinstance(comment, str) else None
+    # Half of a surrogate pair is valid in JSON text, but cannot be written out again.
+    parsed.comment = comment.encode("utf-8", "replace").decode("utf-8") if isinstance(comment, str) else None
     expressions, unread = rule.get("expr", []), ""
     for expression in expressions if isinstance(expressions, list) else [expressions]:
         try:
@@ -124,8 +125,11 @@ def _statement(expression: Any, family: str, parsed: Parsed) -> None:
         to = data.get("addr", data.get("dev"))
         add(Action(name, {"to": to if isinstance(to, str) else _text(to)}, terminal=name == "fwd"))
     elif name == "synproxy":
-        add(Action("synproxy", {key: _listed(value) if key == "flags" else value for key, value in (data or {}).items()}, True)
-            if isinstance(data, dict) or data is None else Action("synproxy", {"name": str(data)}, True))  # fmt: skip
+        add(
+            Action("synproxy", {key: _listed(value) if key == "flags" else value for key, value in (data or {}).items()}, True)
+            if isinstance(data, dict) or data is None
+            else Action("synproxy", {"name": str(data)}, True)
+        )
     elif name in ("ct helper", "secmark"):
         add(Action(name, {"name": str(data)}))
     elif name == "xt":

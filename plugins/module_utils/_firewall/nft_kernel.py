@@ -31,7 +31,7 @@ _SET_FLAGS = ((2, "constant"), (4, "interval"), (0x10, "timeout"), (0x20, "dynam
 #: Expressions that iptables-nft never writes: with one of them a table was written by nft.
 _NATIVE = re.compile(
     rb"[\x06-\x14]\x00\x01\x00(?:lookup|dynset|objref|notrack|fib|rt|numgen|hash|queue|tproxy|synproxy|fwd|dup|quota|connlimit"
-    rb"|last|ct|exthdr|socket|osf|xfrm|flow_offload|reject|redir|masq|nat|inner|tunnel|secmark)\x00"
+    rb"|last|ct|exthdr|socket|osf|xfrm|flow_offload|reject|inner|tunnel|secmark)\x00"
 )
 
 
