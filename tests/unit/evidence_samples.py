@@ -26,19 +26,27 @@ STARTED = 1_795_251_858.0
 
 def hook(name: str = "count_syn", order: int = 0, can_drop: str = "no", **more: Any) -> dict[str, Any]:
     """One program on the packet path, as the host reports it."""
+    tag = f"5a1f0000{order:08x}"
     return {
-        "key": f"bpf tcx ingress eth0 {order} sched_cls {name} tag 5a1f0000{order:08x}",
+        "key": f"bpf tcx ingress eth0 sched_cls {name} {tag}",
         "hook": "tcx",
         "direction": "ingress",
-        "interface": "eth0",
+        "scope": "netns",
+        "interface": {"name": "eth0", "index": 2, "class": "eth0"},
+        "cgroup": None,
         "order": order,
-        "type": "sched_cls",
+        "kind": "bpf",
+        "prog_type": "sched_cls",
         "name": name,
-        "tag": f"5a1f0000{order:08x}",
+        "tag": tag,
         "id": 40 + order,
+        "link_id": 70 + order,
         "can_drop": can_drop,
-        "owner": {"process": "netsec-agent", "pid": 977, "unit": "netsec-agent.service"},
-        "detach": [f"bpftool link detach id {70 + order}"],
+        "drop_evidence": ["returns 2 (TC_ACT_SHOT)"] if can_drop == "yes" else [],
+        "owners": [
+            {"pid": 977, "process": "netsec-agent", "exe": "python3.11", "unit": "netsec-agent.service", "uid": 0, "via": "link"}
+        ],
+        "detach": ["systemctl stop netsec-agent.service", f"bpftool link detach id {70 + order}"],
         **more,
     }
 

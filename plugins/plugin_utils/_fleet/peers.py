@@ -28,6 +28,7 @@ _MAX_SHOWN = 400
 #: First word of an object's key -> the section it was read by. A section that was not read says nothing about absence.
 SECTION_OF = {
     "bpf": "hooks",
+    "filter": "hooks",
     "rule": "firewall",
     "rules": "firewall",
     "chain": "firewall",
