@@ -82,7 +82,8 @@ hooks:
       sample: ingress
     scope:
       description: >-
-        C(netns) when it acts in the namespace read, C(machine) when it acts in every one, C(unknown) when the kernel does not say.
+        C(netns) when it acts in the namespace read, C(machine) when it acts in every one, C(unknown) when it is
+          not told.
       type: str
       returned: always
       sample: netns
@@ -248,7 +249,7 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence import hooks
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import hook_detach, hooks
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import netns
 
 
@@ -265,15 +266,15 @@ def main() -> None:
     if namespace is not None:
         try:
             netns.enter(namespace)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             module.fail_json(
-                msg=f"network namespace {namespace!r} cannot be entered: {error.filename}: {error.strerror}. "
+                msg=f"network namespace {namespace!r} cannot be entered: {error}. "
                 "Give a name that 'ip netns' lists, or the path of a namespace, and run as root."
             )
     section = hooks.read(
         interfaces=module.params["interfaces"],
         cgroups=module.params["cgroups"],
-        where=netns.prefix(namespace) if namespace is not None else None,
+        where=hook_detach.inside(namespace) if namespace is not None else None,
     )
     coverage = [gap.to_dict() for gap in section.gaps]
     module.exit_json(

@@ -25,6 +25,11 @@ def line(where: list[str], words: list[str]) -> str:
     return " ".join(shlex.quote(word) for word in [*where, *words])
 
 
+def inside(namespace: str) -> list[str]:
+    """Words that make the command after them run in a network namespace: a name known to ``ip netns``, or a path."""
+    return ["nsenter", f"--net={namespace}"] if "/" in namespace else ["ip", "netns", "exec", namespace]
+
+
 def manager_prefix() -> str | None:
     """The cgroup below which this system's service manager keeps its units; None when no systemd runs here."""
     if not os.path.isdir("/run/systemd/system"):

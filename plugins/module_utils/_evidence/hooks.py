@@ -414,15 +414,11 @@ class _Reader:
             name = netlink.text_of(netlink.attributes(data).get(2, b""))
             if direction is None:
                 continue
-            # The kernel tells the name only; it is that program when there is one of that name and type.
+            # The kernel tells only a name that the loader made up: it is the program when no other of the type is loaded at all.
             wanted = f"lwt_{direction}"
-            same = [
-                prog for prog in self._known.values()
-                if isinstance(prog, bpf.Program) and prog.type == wanted and name.startswith(prog.name)
-            ]  # fmt: skip
-            entry = self._entry(
-                "lwt", direction, 0, index, prog_type=wanted, name=name, id=same[0].id if len(same) == 1 else None
-            )
+            same = [prog for prog in self._known.values() if isinstance(prog, bpf.Program) and prog.type == wanted]
+            entry = self._entry("lwt", direction, 0, index, prog_type=wanted, name=name)
+            entry["id"] = same[0].id if len(same) == 1 else None
             table = netlink.number(found.get(_RTA_TABLE))
             entry["detach"] = [hook_detach.line(self._where, ["ip", "route", "del", dst, "table", str(table)])]
             entry["place"] = dst

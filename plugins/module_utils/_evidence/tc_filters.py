@@ -292,6 +292,7 @@ def read(only: set[int] | None = None) -> tuple[list[dict[str, Any]], list[Gap]]
             qdiscs = [found for found in (parse_qdisc(body) for _kind, body in answers) if found is not None]
             if only is not None:
                 qdiscs = [qdisc for qdisc in qdiscs if qdisc.ifindex in only]
+            shown: set[tuple[int, int, int, str, str]] = set()
             for ifindex, parent, direction, place in _places(sock, qdiscs, gaps):
                 try:
                     bodies = sock.dump(GETTFILTER, rtnl.TC.pack(0, ifindex, 0, parent, 0))
@@ -299,6 +300,15 @@ def read(only: set[int] | None = None) -> tuple[list[dict[str, Any]], list[Gap]]
                     gaps.append(Gap("hooks.tc", f"interface {ifindex} {place}: {procfs.reason(error)}"))
                     continue
                 found_here = [found for found in (parse_filter(body) for _kind, body in bodies) if found is not None]
+                if direction == "egress" and parent != EGRESS:
+                    # u32 keeps one table for a qdisc and its classes and lists it at each of them. Deleting works from each.
+                    common = [
+                        (ifindex, parent >> 16, found["priority"], found["protocol"], found["handle"]) for found in found_here
+                    ]
+                    found_here = [
+                        found for found, where in zip(found_here, common) if found["kind"] != "u32" or where not in shown
+                    ]
+                    shown.update(common)
                 for order, found in enumerate(found_here):
                     found.update(ifindex=ifindex, direction=direction, place=place, order=order)
                     found["reached"] = _reached(found, found_here)
