@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -126,7 +127,8 @@ def _holds_listener(facts: Facts, path: str) -> bool:
 
 
 def _place(hook: dict[str, Any]) -> str:
-    return str((hook.get("interface") or {}).get("name") or (hook.get("cgroup") or {}).get("path") or "this namespace")
+    group = str((hook.get("cgroup") or {}).get("path") or "")
+    return str((hook.get("interface") or {}).get("name") or os.path.basename(group.rstrip("/")) or "this namespace")
 
 
 def _reachability(facts: Facts) -> dict[str, Any]:
