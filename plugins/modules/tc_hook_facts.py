@@ -83,7 +83,7 @@ hooks:
     scope:
       description: >-
         C(netns) when it acts in the namespace read, C(machine) when it acts in every one, C(unknown) when it is
-          not told.
+        not told.
       type: str
       returned: always
       sample: netns
