@@ -10,9 +10,10 @@ module: nft_rule_facts
 short_description: Read all packet filter rules of a host in one form
 version_added: 0.1.0
 description:
-  - Reads every table, chain, rule and set of nftables, C(iptables-nft), C(iptables-legacy) and C(ipset), for IPv4, IPv6, ARP, bridges
-    and network devices, and returns them in one form with handles, counters, comments and the program that owns them.
-  - Reading changes nothing. No kernel module is loaded and no table is made; a back end is asked only when the kernel already has it.
+  - Reads every table, chain, rule and set of nftables, C(iptables-nft), C(iptables-legacy) and C(ipset), for IPv4, IPv6, ARP,
+    bridges and network devices, and returns them in one form with handles, counters, comments and the program that owns them.
+  - Reading changes nothing. No kernel module is loaded and no table is made; a back end is asked only when the kernel
+    already has it.
   - What could not be read is named in RV(coverage). A back end is C(absent) only when the kernel says so.
   - Needs root, and the tools of the back ends in use (C(nft), C(iptables-nft-save), C(iptables-legacy-save), C(ipset)).
 author:
@@ -60,7 +61,9 @@ EXAMPLES = r"""
 - name: Show every rule that drops, with its handle
   ansible.builtin.debug:
     msg: "{{ item.family }} {{ item.table }} {{ item.chain }} handle {{ item.handle | default('none') }}: {{ item.text }}"
-  loop: "{{ ansible_facts.nft_rule_facts.rules | selectattr('verdict.kind', 'defined') | selectattr('verdict.kind', 'eq', 'drop') }}"
+  loop: "{{ ansible_facts.nft_rule_facts.rules | selectattr('verdict', 'defined') | selectattr('verdict.kind', 'eq', 'drop') }}"
+  loop_control:
+    label: "{{ item.text }}"
 
 - name: Read one table with the members of its small sets
   netops.fleet.nft_rule_facts:
@@ -97,19 +100,19 @@ ansible_facts:
           type: list
           elements: dict
           sample:
-            - {"backend": "nft", "family": "inet", "table": "filter", "name": "input", "hook": "input", "priority": 0, "policy": "drop",
-               "type": "filter", "handle": 1, "owner": "user"}
+            - {"backend": "nft", "family": "inet", "table": "filter", "name": "input", "hook": "input", "priority": 0,
+               "policy": "drop", "type": "filter", "handle": 1, "owner": "user"}
         rules:
           description:
-            - Rules in the order of their chain. C(text) is what the admin sees in C(nft list) or C(iptables-save), C(parts) what it means,
-              C(verdict) how it ends. A part that is not understood is of the kind C(unknown), never left out.
+            - Rules in the order of their chain. C(text) is what the admin sees in C(nft list) or C(iptables-save), C(parts) what
+              it means, C(verdict) how it ends. A part that is not understood is of the kind C(unknown), never left out.
           returned: always
           type: list
           elements: dict
           sample:
             - {"backend": "nft", "family": "inet", "table": "filter", "chain": "input", "line": 1, "text": "tcp dport 22 accept",
-               "parts": [{"t": "match", "left": "tcp dport", "op": "in", "values": [22]}], "verdict": {"kind": "accept"}, "handle": 4,
-               "owner": "user"}
+               "parts": [{"t": "match", "left": "tcp dport", "op": "in", "values": [22]}], "verdict": {"kind": "accept"},
+               "handle": 4, "owner": "user"}
         sets:
           description: Named sets and maps of nftables, and ipsets; C(elements) only where members were read.
           returned: always
@@ -137,6 +140,7 @@ coverage:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.read import read
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import netns
 

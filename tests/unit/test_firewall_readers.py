@@ -380,7 +380,8 @@ def test_ipset_members(kind: str, text: str, element: Any) -> None:
 
 def test_ipset_headers() -> None:
     text = (
-        "Name: a\nType: hash:ip\nRevision: 5\nHeader: family inet hashsize 1024 maxelem 65536 timeout 60 counters comment bucketsize 12 initval 0x1\n"
+        "Name: a\nType: hash:ip\nRevision: 5\nHeader: family inet hashsize 1024 maxelem 65536 timeout 60 counters comment "
+        "bucketsize 12 initval 0x1\n"
         "Size in memory: 200\nReferences: 1\nNumber of entries: 7\n\nName: crowdsec-blacklists\nType: list:set\nHeader: size 8\n"
     )
     (first, second), odd = ipset.parse_list(text)

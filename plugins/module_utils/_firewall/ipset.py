@@ -11,13 +11,14 @@ have no more than asked for.
 from __future__ import annotations
 
 import re
+import struct
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import symbols
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import IPSET, BackendState, Set
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.symbols import OddError
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, modules
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, modules, netlink
 from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import owner_of
 
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\S+')
@@ -34,8 +35,11 @@ def read(elements: int | None, timeout: float) -> tuple[BackendState, list[Set],
         why = "whether ip_set is loaded cannot be seen, and asking could load it"
         return BackendState(IPSET, "unread", why), [], [Gap("firewall.ipset", why)]
     if command.find("ipset") is None:
-        # The kernel can hold sets without the tool, but no rule of iptables can be read without knowing them either.
-        why = "ip_set is there, ipset is not installed"
+        names = kernel_names()
+        if names == []:
+            return BackendState(IPSET, "absent"), [], []
+        known = "ip_set is there" if names is None else f"the kernel has sets {', '.join(names)[:100]}"
+        why = f"{known}, ipset is not installed"
         return BackendState(IPSET, "unread", why), [], [Gap("firewall.ipset", why)]
     answer = command.run(["ipset", "list", "-t"], timeout=timeout, max_bytes=_MAX_BYTES)
     if not answer.ok:
@@ -50,6 +54,23 @@ def read(elements: int | None, timeout: float) -> tuple[BackendState, list[Set],
             if why:
                 gaps.append(Gap(f"firewall.ipset {one.name}", why))
     return BackendState(IPSET, "ok"), sets, gaps
+
+
+def kernel_names() -> list[str] | None:
+    """Names of the sets the kernel has, asked without the tool; None when it does not say.
+
+    Source: include/uapi/linux/netfilter/ipset/ip_set.h; the oldest protocol that kernels still speak is used.
+    """
+    subsystem, command_list, protocol, flag_setname = 6 << 8, 7, 6, 2
+    payload = struct.pack("=BBH", 2, 0, 0) + netlink.pack([(1, bytes([protocol])), (8, struct.pack(">I", flag_setname))])
+    try:
+        with netlink.Socket(netlink.NETFILTER) as sock:
+            sock.lenient()
+            answers = sock.dump(subsystem | command_list, payload)
+    except OSError:
+        return None
+    names = [netlink.text_of(netlink.attributes(body, 4).get(2, b"")) for _kind, body in answers]
+    return [name for name in names if name]
 
 
 def _read_members(one: Set, limit: int, timeout: float) -> str:
