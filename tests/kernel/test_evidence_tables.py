@@ -220,7 +220,7 @@ def test_sysctls_are_this_namespaces_and_hold_no_secret(pair: Any) -> None:
     for name in (
         "net.ipv4.tcp_rmem",
         "net.core.somaxconn",
-        "net.ipv4.neigh.default.unres_qlen_bytes",
+        "net.ipv4.tcp_wmem",
         "net.ipv6.conf.va/1.disable_ipv6",
     ):
         assert found[name] == " ".join(left.run(["sysctl", "-n", name]).stdout.split())

@@ -110,8 +110,8 @@ def test_any_options(kind: str, options: list[tuple[int, bytes]]) -> None:
         ("eth0", "eth0"), ("enp3s0f0np0", "enp3s0f0np0"), ("ib0", "ib0"), ("bond0.100", "bond0.100"), ("docker0", "docker0"),
         ("veth3f2a1bc", "veth*"), ("veth3f2a1bc@if5", "veth*"), ("cali1a2b3c4d5e6", "cali*"), ("lxc0123456789ab", "lxc*"),
         ("lxc_health", "lxc_health"), ("lxcbr0", "lxcbr0"), ("br-1d2e3f4a5b6c", "br-*"), ("br-ex", "br-ex"),
-        ("tap3f2a-11", "tap*"), ("vnet12", "vnet*"), ("vif3.0", "vif*"), ("eni0123456789a", "eni*"), ("cilium_host", "cilium_host"),
-        ("cali", "cali"),
+        ("tap3f2a-11", "tap*"), ("vnet12", "vnet*"), ("vif3.0", "vif*"), ("eni0123456789a", "eni*"),
+        ("cilium_host", "cilium_host"), ("cali", "cali"),
         ("qvo0a1b2c3d-4e", "qvo*"), ("ve-build", "ve-*"), ("virbr0", "virbr0"), ("tunl0", "tunl0"), ("tun0", "tun0"),
     ],
 )  # fmt: skip

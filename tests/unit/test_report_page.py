@@ -63,16 +63,9 @@ def nasty_fleet() -> dict[str, dict[str, Any]]:
     samples.sealed(one)
     one["answer"]["text"] = NASTY
     one["answer"]["steps"][0].update(step=NASTY, detail=NASTY)
+    texts = dict.fromkeys(("subject", "summary"), NASTY)
     one["findings"].append(
-        {
-            "id": NASTY[:90],
-            "grade": "likely",
-            "severity": "warning",
-            "subject": NASTY,
-            "summary": NASTY,
-            "evidence": [NASTY],
-            "fix": [NASTY],
-        }
+        {"id": NASTY[:90], "grade": "likely", "severity": "warning", **texts, "evidence": [NASTY], "fix": [NASTY]}
     )
     return {name: one if name == "gpu-02" else samples.sealed(one) for name, one in fleet.items()}
 

@@ -62,7 +62,7 @@ def kernel_names() -> list[str] | None:
     Source: include/uapi/linux/netfilter/ipset/ip_set.h; the oldest protocol that kernels still speak is used.
     """
     subsystem, command_list, protocol, flag_setname = 6 << 8, 7, 6, 2
-    payload = struct.pack("=BBH", 2, 0, 0) + netlink.pack([(1, bytes([protocol])), (8, struct.pack(">I", flag_setname))])
+    payload = struct.pack("=BBH", 2, 0, 0) + netlink.pack([(1, bytes([protocol])), (6, struct.pack(">I", flag_setname))])
     try:
         with netlink.Socket(netlink.NETFILTER) as sock:
             sock.lenient()
