@@ -389,6 +389,9 @@ def _http(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> Non
             if not part:
                 break
             data += part
+        missing = response.length or 0
+        if missing and len(data) < MAX_BODY and method != "HEAD":
+            raise Failed("bad_answer", f"the body ended {missing} bytes before its announced length")
     except http.client.HTTPException as error:
         reset = isinstance(error, http.client.RemoteDisconnected)
         raise Failed("reset" if reset else "bad_answer", f"{type(error).__name__}: {str(error)[:100]}") from None
