@@ -450,6 +450,11 @@ class _Reader:
                 entry["detach"] = hook_detach.commands(entry, self._where, pins.links.get(entry["link_id"] or 0, []))
             for internal in ("place", "last", "owners_cgroup"):
                 entry.pop(internal, None)
+        unseen = sum(1 for entry in entries if entry["link_id"] and not entry["owners"] and not entry["pin"])
+        if unseen:
+            # A link lives only as long as something holds it.
+            why = f"{unseen} links are held by what cannot be seen from here (another process or mount namespace)"
+            self.section.gap("hooks.owners", why)
         entries.sort(key=_sorting)
 
     def _extensions(self) -> dict[int, list[dict[str, Any]]]:
