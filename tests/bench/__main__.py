@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from tests.bench.figures import Figure, table
-from tests.bench.options import CACHE, Options
+from tests.bench.options import CACHE, ROOT, Options
 
 #: In the order they run; the long ones last.
 SECTIONS = ("readonly", "rules", "fleet", "scale")
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--rounds must be at least 1, --hosts at least 2")
     if os.geteuid() != 0:
         parser.error("root is needed: namespaces and containers are made")
+    sys.path.insert(0, str(ROOT / ".collections"))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
 

@@ -59,7 +59,9 @@ def play(
     )
 
 
-def payload(folder: Path, playbook: Path = DIAGNOSE, holds: str = "host_evidence") -> Path:
+def payload(
+    folder: Path, playbook: Path = DIAGNOSE, holds: str = "host_evidence", options: Mapping[str, object] | None = None
+) -> Path:
     """What Ansible sends to a host for one module call (of a collection with window 0): a Python program, read from stdin.
 
     Returns a file in ``folder``. holds: the module's name, which must stand in it.
@@ -70,8 +72,8 @@ def payload(folder: Path, playbook: Path = DIAGNOSE, holds: str = "host_evidence
     (answers / "0.json").write_text('{"failed": true, "msg": "nobody is there"}')
     found.unlink(missing_ok=True)
     recorded = {"NETOPS_BENCH_ANSWERS": str(answers), "NETOPS_BENCH_PAYLOAD": str(found)}
-    options = {"diagnose_window": 0, "diagnose_output": str(output)}
-    said = play(playbook, simulated(folder, 1), forks=1, variables=options, env=recorded, check=False)
+    variables = {"diagnose_window": 0, "diagnose_output": str(output), **(options or {})}
+    said = play(playbook, simulated(folder, 1), forks=1, variables=variables, env=recorded, check=False)
     shutil.rmtree(output, ignore_errors=True)
     if not found.exists() or holds.encode() not in found.read_bytes():
         raise measure.MeasureError(f"Ansible sent no module:\n{said.output}")

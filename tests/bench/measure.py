@@ -182,12 +182,7 @@ def run(
             wall = time.monotonic() - started
             process.wait()
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _end(process)
             if isinstance(error, TimeoutError):
                 raise MeasureError(f"{_shown(argv)}: still running after {timeout:.0f} s\n{_tail(output)}") from None
             raise
@@ -201,6 +196,24 @@ def run(
         raise MeasureError(f"{_shown(argv)}: exit status {process.returncode}\n{said}")
     peak, largest = (watch.memory, watch.largest) if watch is not None else (0, 0)
     return Measured(wall, cpu, peak, largest, process.returncode, said)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command and all that stayed in its session; returns when they are gone."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        _await(process.pid, 30)
+    except TimeoutError:
+        pass
+    for _ in range(500):
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            break
+        process.poll()
+        _reap()
+        time.sleep(0.01)
+    process.wait()
 
 
 def _await(pid: int, timeout: float) -> None:
