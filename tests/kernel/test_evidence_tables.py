@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import links
 
 pytestmark = pytest.mark.kernel
 
@@ -52,6 +57,46 @@ def test_links_agree_with_ip(pair: Any) -> None:
     assert (found["x1"]["peer_elsewhere"], found["va"]["peer_elsewhere"]) == (False, True)
     assert found["mac0"]["peer_index"] == found["va"]["index"]
     assert found["vx5"]["detail"] == {"vxlan": 5, "port": 4789}
+
+
+def test_devices_of_the_machine_are_told_from_software_links() -> None:
+    """In the machine's own namespace: sysfs says which links have a device and which driver; only what is read here is asked."""
+    found = {link["name"]: link for link in links.read().data}
+    with_device = {name for name in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{name}/device")}
+    assert "lo" in found
+    assert {name for name, link in found.items() if link["physical"]} == with_device
+    for name in with_device:
+        assert found[name]["driver"] == os.path.basename(os.readlink(f"/sys/class/net/{name}/device/driver")), name
+
+
+def test_a_link_is_not_taken_for_its_namesake_elsewhere(ns: Any) -> None:
+    """Only the network namespace is entered, so /sys still shows the machine's own links: they must not be believed."""
+    names = sorted(name for name in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{name}/device")) or ["lo"]
+    if names != ["lo"]:
+        ns.run(["ip", "link", "add", names[0], "type", "veth", "peer", "name", "other"])
+    code = ROOM.format("links") + "s = links.read()\n" + SHOW
+    argv = ["nsenter", f"--net=/run/netns/{ns.name}", sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=ns.environment())
+    found = {link["name"]: link for link in json.loads(done.stdout)["data"]}
+    assert (found[names[0]]["physical"], found[names[0]]["driver"], found[names[0]]["numa_node"]) == (False, None, None)
+
+
+def test_the_drivers_ioctls(pair: Any) -> None:
+    """A veth's driver counts the index of its peer; its speed and duplex are in sysfs as well."""
+    left, right = pair
+    code = (
+        "from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool\n"
+        "import json\n"
+        "with ethtool.Ethtool() as tool:\n"
+        "    names = tool.counter_names('va')\n"
+        "    counters = dict(zip(names, tool.counters('va', len(names))))\n"
+        "    print(json.dumps([tool.driver('va'), tool.link_settings('va'), counters]))\n"
+    )
+    driver, (speed, duplex), counters = left.python_json(code)
+    assert driver == "veth"
+    assert str(speed) == left.run(["cat", "/sys/class/net/va/speed"]).stdout.strip()
+    assert duplex == left.run(["cat", "/sys/class/net/va/duplex"]).stdout.strip()
+    assert counters["peer_ifindex"] == right.json(["ip", "-j", "link", "show", "vb"])[0]["ifindex"]
 
 
 def test_a_link_without_its_other_end_has_no_carrier(pair: Any) -> None:
