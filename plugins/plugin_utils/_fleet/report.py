@@ -57,14 +57,16 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     hosts = store.names(run)
     comparison = peers.Comparison(hosts, _answered(run, hosts), min_peers)
     view = differences.PeerView()
+    checked: set[str] = set()
     for stored in store.stream(run, hosts):
         if stored.evidence is not None:
+            checked.add(stored.host)
             comparison.count(stored.host, stored.evidence)
             view.count(stored.host, stored.evidence, hosts)
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as spool:
-        for stored in store.stream(run, hosts):
+        for stored in store.stream(run, hosts, frozenset(checked)):
             record = _record(stored, comparison, view, judge)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
