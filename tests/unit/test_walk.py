@@ -210,8 +210,9 @@ def test_a_set_that_was_not_read_is_doubt() -> None:
     ],
 )
 def test_marks(args: dict[str, Any], mark: int | None) -> None:
-    rules = ({"parts": [{"t": "action", "name": "mark", "args": args}]}, {"parts": [match("meta mark", mark or 0)], "verdict": DROP})
-    assert incoming(ruleset(*rules), mark=5).verdict == ("unknown" if mark is None else "drop")
+    setting = {"parts": [{"t": "action", "name": "mark", "args": args}]}
+    asking = {"parts": [match("meta mark", mark or 0)], "verdict": DROP}
+    assert incoming(ruleset(setting, asking), mark=5).verdict == ("unknown" if mark is None else "drop")
 
 
 def test_a_target_that_is_not_understood_is_doubt() -> None:
@@ -220,7 +221,8 @@ def test_a_target_that_is_not_understood_is_doubt() -> None:
 
 
 def test_what_a_shell_would_read_otherwise_is_deleted_by_line() -> None:
-    rule = model.Rule("iptables-nft", "ip6", "filter", "INPUT", 4, '-A INPUT -m comment --comment "it\\'s $(id)" -j DROP')
+    text = "-A INPUT -m comment --comment " + chr(34) + "it" + chr(92) + "'s" + chr(34) + " -j DROP"
+    rule = model.Rule("iptables-nft", "ip6", "filter", "INPUT", 4, text)
     assert fixes.delete(rule) == "ip6tables-nft -t filter -D INPUT 4"
 
 
