@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -112,3 +113,34 @@ def test_instances_of_others_are_left_alone(ns: Any) -> None:
         assert there == [True, True]
     finally:
         ns.python(LIST + f"[os.rmdir(root + '/instances/' + n) for n in {names}]\n")
+
+
+def test_a_tracer_that_is_mounted_already_is_used_and_losses_of_events_are_counted(pair: Any) -> None:
+    """More drops than the buffer holds: what was overwritten is counted, so that nothing sent is unaccounted for."""
+    left, right = pair
+    code = (
+        "from ansible_collections.netops.fleet.plugins.module_utils._kernel import tracefs\n"
+        "folder = tracefs.mount_privately(); assert tracefs.mounted() == folder\n"
+        + ROOM
+        + "drop_reasons.BUFFER_KIB = 64\n"
+        + "r = drop_reasons.DropReasons(); running = r.begin(); assert not running.gaps, running.gaps\n"
+        + "import os; print(len(os.listdir(folder + '/instances')) > 0); print('ready'); input()\ns = r.end(running)\n"
+    )
+    reader = left.start_python(code + SHOW)
+    right.python("import socket\nfor _ in range(20000): socket.socket(2, 2).sendto(b'x', ('10.77.0.1', 4001))")
+    output, _none = reader.communicate("go\n", timeout=60)
+    section = json.loads(output.splitlines()[-1])
+    assert section["data"]["lost"] > 0
+    assert section["data"]["total"] + section["data"]["lost"] >= 20000
+    assert "drop_reasons.lost" in [gap["what"] for gap in section["gaps"]]
+
+
+def test_without_the_right_to_mount_it_says_so(ns: Any) -> None:
+    code = BEGIN + "s = r.end(running)\n" + SHOW
+    done = ns.run(
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", code], env=ns.environment()
+    )
+    section = json.loads(done.stdout.splitlines()[-1])
+    assert section["data"] is None
+    assert [gap["what"] for gap in section["gaps"]] == ["drop_reasons"]
+    assert "not permitted" in section["gaps"][0]["why"]
