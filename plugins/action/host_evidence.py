@@ -66,7 +66,8 @@ class ActionModule(ActionBase):
             answer = self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars)
         except AnsibleConnectionFailure as error:
             self._store("unreachable", str(error))
-            raise
+            # The text may be what the other side printed: it is shown as text, not obeyed by the terminal.
+            raise AnsibleConnectionFailure(clean(str(error).strip(), 1000)) from None
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -155,9 +156,23 @@ class ActionModule(ActionBase):
 
 def _failure(answer: dict[str, Any]) -> str:
     """Why the module failed, in one bounded line."""
-    parts = [answer.get("msg"), answer.get("module_stderr")]
-    told = " ".join(clean(str(part).strip(), 400) for part in parts if part)
-    return f"the module failed: {told}" if told else "the module failed and did not say why"
+    parts = [answer.get("msg"), *_causes(answer.get("exception")), answer.get("module_stderr")]
+    told: list[str] = []
+    for part in parts:
+        text = clean(str(part or "").strip(), 400)
+        if text and text not in told:
+            told.append(text)
+    return f"the module failed: {': '.join(told[:4])}" if told else "the module failed and did not say why"
+
+
+def _causes(error: Any) -> list[str]:
+    """The messages of an exception that ansible-core captured in a module: the event and what it was chained to."""
+    found: list[str] = []
+    event = getattr(error, "event", None)
+    while event is not None and len(found) < 4:
+        found.append(str(getattr(event, "msg", "")))
+        event = getattr(getattr(event, "chain", None), "event", None)
+    return found
 
 
 def _packed(answer: dict[str, Any]) -> bytes:

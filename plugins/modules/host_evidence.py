@@ -21,6 +21,11 @@ description:
   - Used through its action plugin, the evidence goes into one compressed file per host on the controller, and only
     RV(netops_fleet) comes back. Used as a plain module it returns RV(evidence).
 options:
+  run:
+    description:
+      - The run's folder on the controller, as M(netops.fleet.fleet_run) returned it. The action plugin writes the evidence there.
+      - Without it, the evidence comes back in RV(evidence).
+    type: path
   target:
     description:
       - The traffic the diagnosis is about.
@@ -86,6 +91,12 @@ options:
         description: IP address of the peer.
         type: str
         required: true
+  probe_peers:
+    description:
+      - From how many other hosts of the play each host's target port is tried. Read by the action plugin, which looks up the
+        addresses in the inventory (C(diagnose_address), else C(ansible_host)) and adds them to O(peers).
+    type: int
+    default: 0
   ntp:
     description: Time servers the clock is compared with.
     type: list

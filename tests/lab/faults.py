@@ -8,6 +8,7 @@ A fault is data: shell lines that bring it in, shell lines that take it away, an
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from tests.lab.engine import LabError
@@ -85,3 +86,15 @@ def connects(source: Host, address: str, port: int = PORT, timeout_s: float = 3)
     """Does a TCP connection from one host to an address open? The kernel of the source is the witness."""
     code = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])).close()"
     return source.run(["python3", "-c", code, address, str(port), str(timeout_s)], check=False).returncode == 0
+
+
+def programs_of(host: Host, unit: str) -> dict[str, int]:
+    """Name -> id of the BPF programs that a unit's main process holds open. (Ids are the machine's: other hosts have theirs.)"""
+    line = (
+        f"cat /proc/$(systemctl show -P MainPID {unit})/fdinfo/* 2>/dev/null | awk '$1 == \"prog_id:\" {{print $2}}' | sort -nu"
+    )
+    found = {}
+    for number in host.run(line, check=False).stdout.split():
+        shown = host.run(["bpftool", "-j", "prog", "show", "id", number]).stdout
+        found[str(json.loads(shown)["name"])] = int(number)
+    return found

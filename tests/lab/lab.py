@@ -410,6 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     up.add_argument("--group", default="gpu-nodes", help="their group in the inventory (default: gpu-nodes)")
     down = commands.add_parser("down", help="remove a lab, whatever is left of it")
     down.add_argument("--storage", action="store_true", help="remove the image and the engine's storage too, if no lab is left")
+    commands.add_parser("clean", help="remove all labs, the image and the engine's storage")
     status = commands.add_parser("status", help="list the labs")
     execute = commands.add_parser("exec", help="run a command on a host")
     execute.add_argument("host")
@@ -436,6 +437,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"lab {chosen.name}: nothing of it is left")
             if chosen.storage:
                 remove_storage()
+        elif chosen.command == "clean":
+            for name in names():
+                Lab(name).down()
+            if engine.CACHE.exists():
+                remove_storage()
         elif chosen.command == "status":
             return _status(chosen.name)
         else:
@@ -461,7 +467,13 @@ def remove_storage() -> None:
     if names():
         raise LabError(f"labs still use the storage: {', '.join(names())}")
     with engine.locked("image"):
-        engine.podman("system", "reset", "--force", timeout=300)
+        if (engine.CACHE / "storage").exists():
+            engine.podman("image", "rm", "--all", "--force", timeout=300)
+        # The driver mounts its folder onto itself while containers run.
+        with open("/proc/self/mounts") as mounts:
+            points = [line.split()[1] for line in mounts]
+        for point in reversed([each for each in points if each.startswith(f"{engine.CACHE}/")]):
+            engine.run(["umount", point])
     shutil.rmtree(engine.CACHE, ignore_errors=True)
     shutil.rmtree(engine.RUN, ignore_errors=True)
 

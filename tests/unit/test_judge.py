@@ -132,7 +132,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
         "ping lost",
         {
             "probes": [
-                {"kind": "ping", "target": "192.0.2.9", "sent": 3, "received": 0, "loss_percent": 100.0, "tcp_status": "timeout"}
+                {"kind": "ping", "target": "192.0.2.9", "sent": 3, "received": 0, "loss_percent": 100.0, "status": "timeout"}
             ]
         },
         ("ping-unreachable", "proven", "critical", "192.0.2.9 does not answer ping"),
@@ -141,7 +141,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
         "ping blocked",
         {
             "probes": [
-                {"kind": "ping", "target": "192.0.2.9", "sent": 3, "received": 0, "loss_percent": 100.0, "tcp_status": "ok"}
+                {"kind": "ping", "target": "192.0.2.9", "sent": 3, "received": 0, "loss_percent": 100.0, "status": "icmp_blocked"}
             ]
         },
         ("ping-unreachable", "proven", "info", "ICMP is blocked"),

@@ -199,6 +199,33 @@ def test_a_set_that_was_not_read_is_doubt() -> None:
     assert incoming(ruleset(rule, sets=[{**one, "elements": []}])).verdict == "accept"
 
 
+@pytest.mark.parametrize(
+    ("args", "mark"),
+    [
+        ({"value": 7}, 7),
+        ({"value": 0x10, "mask": 0xF0}, 0x15),
+        ({"from": "meta mark", "from_mask": 0xF, "xor": 0x100}, 0x105),
+        ({"from": "ct mark"}, None),
+        ({"expression": "jhash ip saddr mod 2"}, None),
+    ],
+)
+def test_marks(args: dict[str, Any], mark: int | None) -> None:
+    setting = {"parts": [{"t": "action", "name": "mark", "args": args}]}
+    asking = {"parts": [match("meta mark", mark or 0)], "verdict": DROP}
+    assert incoming(ruleset(setting, asking), mark=5).verdict == ("unknown" if mark is None else "drop")
+
+
+def test_a_target_that_is_not_understood_is_doubt() -> None:
+    found = incoming(ruleset({"parts": [], "verdict": {"kind": "unknown", "detail": "target FOO"}}))
+    assert found.verdict == "unknown" and "target FOO" in str(found.why)
+
+
+def test_what_a_shell_would_read_otherwise_is_deleted_by_line() -> None:
+    text = "-A INPUT -m comment --comment " + chr(34) + "it" + chr(92) + "'s" + chr(34) + " -j DROP"
+    rule = model.Rule("iptables-nft", "ip6", "filter", "INPUT", 4, text)
+    assert fixes.delete(rule) == "ip6tables-nft -t filter -D INPUT 4"
+
+
 def test_a_comment_never_becomes_a_command() -> None:
     rule = model.Rule("nft", "inet", "fi; rm -rf /", "in$(id)", 1, "rule", handle=3)
     assert fixes.delete(rule) == "nft delete rule inet 'fi; rm -rf /' 'in$(id)' handle 3"

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, shown_address, shown_process
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.firewall import Verdicts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.reach import PASSED
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import walk
 
 OK, BAD, DOUBT = "ok", "bad", "unknown"
@@ -80,25 +83,52 @@ def _hooks(facts: Facts) -> dict[str, Any]:
     """Programs on the way in that may drop. Whether they belong there only peers can tell."""
     if not facts.known("hooks"):
         return _step("hooks", DOUBT, "programs on the packet path could not be read")
-    gaps = facts.gaps("hooks")
-    suspects = [
-        one
-        for one in facts.items("hooks")
-        if one.get("can_drop") != "no"
-        and one.get("hook") in ("tc", "tcx", "xdp", "netkit", "netfilter", "cgroup")
-        and one.get("direction") != "egress"
-    ]
-    suspects = [one for one in suspects if one.get("interface") != "lo"]
+    suspects = [one for one in facts.items("hooks") if _on_the_way(facts, one) and one.get("can_drop") != "no"]
     if suspects:
-        names = ", ".join(
-            sorted(
-                {f"{one.get('name') or one.get('kind') or '?'} ({one['hook']} {one.get('interface') or ''})" for one in suspects}
-            )[:6]
-        )
+        shown = {f"{one.get('name') or one.get('kind') or '?'} ({one['hook']} {_place(one)})" for one in suspects}
+        names = ", ".join(sorted(shown)[:6])
         return _step("hooks", DOUBT, f"{len(suspects)} program(s) may drop: {names}; compare with peers")
+    gaps = facts.gaps("hooks")
     if gaps:
         return _step("hooks", DOUBT, "; ".join(gap["why"] for gap in gaps[:2]))
     return _step("hooks", OK, "no program on the way in can drop")
+
+
+#: Where a hook sees packets that come in for a service.
+_INWARD = {
+    "tc": ("ingress",),
+    "tcx": ("ingress",),
+    "xdp": ("ingress", None),
+    "netkit": ("primary", "peer"),
+    "netfilter": ("prerouting", "input"),
+    "cgroup": ("inet_ingress",),
+}
+
+
+def _on_the_way(facts: Facts, hook: dict[str, Any]) -> bool:
+    if (hook.get("interface") or {}).get("name") == "lo":
+        return False
+    if hook.get("hook") == "cgroup" and not _holds_listener(facts, str((hook.get("cgroup") or {}).get("path"))):
+        return False
+    return hook.get("direction") in _INWARD.get(str(hook.get("hook")), ())
+
+
+def _holds_listener(facts: Facts, path: str) -> bool:
+    """Is a process that listens on the target in this cgroup or below it? One that could not be told may be."""
+    target = facts.target
+    if target is None or target.address is not None:
+        return True
+    place = re.sub(r"\A/sys/fs/cgroup(?:/unified)?", "", path).rstrip("/")
+    for listener in facts.listeners(target.proto, target.port):
+        own = listener.get("cgroup")
+        if own is None or own == place or own.startswith(f"{place}/"):
+            return True
+    return False
+
+
+def _place(hook: dict[str, Any]) -> str:
+    group = str((hook.get("cgroup") or {}).get("path") or "")
+    return str((hook.get("interface") or {}).get("name") or os.path.basename(group.rstrip("/")) or "this namespace")
 
 
 def _reachability(facts: Facts) -> dict[str, Any]:
@@ -112,10 +142,11 @@ def _reachability(facts: Facts) -> dict[str, Any]:
         return _step(
             "reachability", OK, "the default gateway is not known to be dead" if _gateways(facts) else "no default gateway to ask"
         )
-    tried = [one for one in facts.items("probes") if one.get("target") == str(target) and not one.get("peer")]
+    place = shown_address(target.address, target.port)
+    tried = [one for one in facts.items("probes") if one.get("target") == place and not one.get("peer")]
     if not tried:
         return _step("reachability", DOUBT, "no probe was made")
-    bad = next((one for one in tried if one.get("status") not in ("ok", "open", "no answer")), None)
+    bad = next((one for one in tried if one.get("status") not in PASSED), None)
     if bad is not None:
         return _step("reachability", BAD, f"probe to {target}: {bad.get('status')} {bad.get('detail') or ''}".strip())
     return _step("reachability", OK, f"probe to {target}: {tried[0].get('status')}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import target as targets
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap, Section
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import model
 
 SCHEMA = 1
 VERSION = "0.1.0"
@@ -41,12 +44,14 @@ _PEER: dict[str, Any] = {"host": {"type": "str", "required": True}, "address": {
 
 #: The argument spec of the module; its documentation stands in plugins/modules/host_evidence.py.
 ARGUMENTS: dict[str, Any] = {
+    "run": {"type": "path"},
     "target": {"type": "str"},
     "window": {"type": "float", "default": 2.0},
     "names": {"type": "list", "elements": "str", "default": []},
     "ping": {"type": "list", "elements": "str", "default": []},
     "http": {"type": "list", "elements": "dict", "default": [], "options": _HTTP},
     "peers": {"type": "list", "elements": "dict", "default": [], "options": _PEER},
+    "probe_peers": {"type": "int", "default": 0},
     "ntp": {"type": "list", "elements": "str", "default": []},
     "set_elements": {"type": "int", "default": 4096},
     "probe_timeout": {"type": "float", "default": 2.0},
@@ -125,10 +130,10 @@ def collect(options: Options) -> dict[str, Any]:
 
     started = time.time()
     found = _Collection()
-    _read(found, options)
+    ruleset = _read(found, options)
     evidence: dict[str, Any] = {
         "schema": SCHEMA,
-        "collector": {"version": VERSION, "python": ".".join(str(part) for part in os.sys.version_info[:3]), "uid": os.geteuid()},
+        "collector": {"version": VERSION, "python": ".".join(str(part) for part in sys.version_info[:3]), "uid": os.geteuid()},
         "host": _host(),
         "window": {"start": started, "seconds": (found.sections.get("drops") or {}).get("seconds", 0.0)},
         "target": options.target.to_dict() if options.target else None,
@@ -137,66 +142,151 @@ def collect(options: Options) -> dict[str, Any]:
         "sections": found.sections,
     }
     evidence["objects"] = objects(evidence)
-    evidence["findings"], evidence["answer"] = judge(evidence)
+    evidence["findings"], evidence["answer"] = judge(evidence, ruleset)
     return evidence
 
 
-def _read(found: _Collection, options: Options) -> None:
+def _read(found: _Collection, options: Options) -> model.Ruleset | None:
     """Counters first and last; everything else is read, and probed, while their window runs."""
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence.conntrack import Conntrack
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence.drop_reasons import DropReasons
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence.drops import Drops
+
+    begun = time.monotonic()
+    drops, tracking, reasons = Drops(), Conntrack(), DropReasons()
+    counters, entries = drops.begin(), tracking.begin()
+    tracing = reasons.begin() if options.window > 0 else None
+    try:
+        waiting = [_Background(found, name, reader) for name, reader in _network_readers(options).items()]
+        ruleset = _read_kernel(found, options)
+        for background in waiting:
+            background.finish()
+        if not waiting or not any(one.name == "probes" for one in waiting):
+            found.skip("probes", "no probe was asked for")
+        time.sleep(max(0.0, begun + options.window - time.monotonic()))
+    finally:
+        if tracing is not None:
+            found.read("drop_reasons", lambda: reasons.end(tracing))
+        else:
+            found.skip("drop_reasons", "no window to count them in")
+    found.read("drops", lambda: drops.end(counters))
+    found.read("conntrack", lambda: tracking.end(entries))
+    return ruleset
+
+
+class _Background:
+    """A reader that waits for the network, at work while the others read the kernel."""
+
+    def __init__(self, found: _Collection, name: str, reader: Callable[[], Section]) -> None:
+        self.name = name
+        self._own = _Collection()
+        self._found = found
+        self._thread = threading.Thread(target=self._own.read, args=(name, reader), daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Each reader bounds its own time; this bound is for one that does not keep it."""
+        self._thread.join(60.0)
+        if self._thread.is_alive():
+            self._found.coverage.append(
+                {
+                    "section": self.name,
+                    "status": "failed",
+                    "seconds": 60.0,
+                    "gaps": [{"what": self.name, "why": "did not finish"}],
+                }
+            )
+            return
+        self._found.sections.update(self._own.sections)
+        self._found.coverage += self._own.coverage
+
+
+def _network_readers(options: Options) -> dict[str, Callable[[], Section]]:
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence import clock, names, probes
+
+    timeout = options.probe_timeout
+    readers: dict[str, Callable[[], Section]] = {
+        "names": lambda: names.read(options.names, timeout),
+        "clock": lambda: clock.read(options.ntp, timeout),
+    }
+    wanted = _probes(options)
+    if wanted:
+        readers["probes"] = lambda: _probed(
+            probes.run([one for one, _peer in wanted], 4 * timeout), [peer for _one, peer in wanted]
+        )
+    return readers
+
+
+def _probes(options: Options) -> list[tuple[dict[str, Any], str | None]]:
+    """(probe, inventory name of the peer it goes to) of everything that was asked for."""
+    timeout = options.probe_timeout
+    wanted: list[tuple[dict[str, Any], str | None]] = [
+        ({"kind": "ping", "target": address, "timeout": timeout}, None) for address in options.ping
+    ]
+    wanted += [({"kind": "http", "timeout": timeout, **_endpoint(one)}, None) for one in options.http]
+    target = options.target
+    if target is not None and target.proto in ("tcp", "udp"):
+        probe = {"kind": target.proto, "port": target.port, "timeout": timeout}
+        if target.address is not None:
+            wanted.append(({**probe, "target": target.address}, None))
+        elif target.proto == "tcp":
+            wanted += [({**probe, "target": peer["address"]}, peer["host"]) for peer in options.peers]
+    return wanted
+
+
+def _endpoint(given: dict[str, Any]) -> dict[str, Any]:
+    """An HTTP endpoint of the module's options as the probe reads it."""
+    names = {"status": "expect_status", "contains": "expect_body", "validate_certs": "verify"}
+    return {names.get(key, key): value for key, value in given.items() if value is not None}
+
+
+def _probed(section: Section, peers: list[str | None]) -> Section:
+    for result, peer in zip(section.data, peers):
+        if peer is not None:
+            result["peer"] = peer
+    return section
+
+
+def _read_kernel(found: _Collection, options: Options) -> model.Ruleset | None:
+    """Everything that is only read; returns the packet filter as its reader made it."""
     from ansible_collections.netops.fleet.plugins.module_utils._evidence import (
         addresses,
-        clock,
-        conntrack,
-        drop_reasons,
-        drops,
         fdcensus,
         hooks,
         links,
-        names,
         neighbours,
-        probes,
         routes,
         sockets,
         sysctls,
     )
     from ansible_collections.netops.fleet.plugins.module_utils._firewall import read as firewall
 
-    begun = time.monotonic()
-    counters = drops.begin()
-    reasons = drop_reasons.begin() if options.window > 0 else None
-    try:
-        probing = probes.start(options) if _wants_probes(options) else None
-        asking = names.start(options.names, options.probe_timeout)
-        found.read("links", links.read)
-        found.read("addresses", addresses.read)
-        found.read("routes", routes.read)
-        found.read("policy_rules", routes.read_rules)
-        found.read("neighbours", neighbours.read)
-        found.read("sysctls", sysctls.read)
-        found.read("clock", lambda: clock.read(options.ntp, options.probe_timeout))
-        inodes = sockets.snapshot(options.target.port if options.target else None)
-        census = fdcensus.census(inodes.inodes, bpf=True)
-        found.read("sockets", lambda: sockets.finish(inodes, census))
-        found.read("hooks", lambda: hooks.read(census))
-        found.read("firewall", lambda: _firewall(firewall, options))
-        found.read("names", lambda: names.finish(asking))
-        if probing is not None:
-            found.read("probes", lambda: probes.finish(probing))
-        time.sleep(max(0.0, begun + options.window - time.monotonic()))
-    finally:
-        if reasons is not None:
-            found.read("drop_reasons", lambda: drop_reasons.end(reasons))
-    found.read("drops", lambda: drops.end(counters))
-    found.read("conntrack", lambda: conntrack.read(counters))
+    found.read("links", links.read)
+    found.read("addresses", addresses.read)
+    found.read("routes", routes.read)
+    found.read("policy_rules", routes.read_rules)
+    found.read("neighbours", neighbours.read)
+    physical = [link["name"] for link in found.sections.get("links") or [] if link.get("physical")]
+    found.read("sysctls", lambda: sysctls.read(physical))
+    target = options.target
+    census: list[fdcensus.FdCensus] = []
 
+    def owners(inodes: set[int]) -> dict[int, fdcensus.Owner]:
+        # The one walk over all descriptors serves sockets and programs.
+        census.append(fdcensus.census(inodes, bpf=True))
+        return census[0].sockets
 
-def _wants_probes(options: Options) -> bool:
-    return bool(options.ping or options.http or options.peers or (options.target and options.target.address))
+    found.read("sockets", lambda: sockets.read((target.proto, target.port) if target else None, owners))
+    found.read("hooks", lambda: hooks.read(census[0] if census else None))
+    kept: list[model.Ruleset] = []
 
+    def rules() -> Section:
+        section = firewall.read(elements=options.set_elements)
+        kept.append(section.data)
+        return Section(section.data.to_dict(), section.gaps)
 
-def _firewall(reader: Any, options: Options) -> Section:
-    section: Section = reader.read(elements=options.set_elements)
-    return Section(section.data.to_dict(), section.gaps)
+    found.read("firewall", rules)
+    return kept[0] if kept else None
 
 
 def _host() -> dict[str, Any]:
@@ -207,10 +297,17 @@ def _host() -> dict[str, Any]:
         "hostname": names.nodename,
         "kernel": names.release,
         "machine": names.machine,
-        "uptime_s": procfs.uptime(),
+        "uptime_s": float((procfs.text_or_none("/proc/uptime") or "0").split()[0]),
         "container": procfs.in_container(),
-        "netns": procfs.netns_inode(),
+        "netns": _inode("/proc/self/ns/net"),
     }
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
 def result(options: Options) -> dict[str, Any]:

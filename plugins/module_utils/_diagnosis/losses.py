@@ -27,7 +27,7 @@ def find(facts: Facts) -> list[Finding]:
 
 def _grown(facts: Facts, layer: str) -> dict[str, int]:
     layers = (facts.section("drops") or {}).get("layers") or {}
-    return {name: int(one["delta"] or 0) for name, one in (layers.get(layer) or {}).items() if one.get("delta")}
+    return {name: int(one.get("delta") or 0) for name, one in (layers.get(layer) or {}).items() if one.get("delta")}
 
 
 def softnet(facts: Facts) -> list[Finding]:
@@ -36,7 +36,7 @@ def softnet(facts: Facts) -> list[Finding]:
         return []
     total = sum(dropped.values())
     backlog = (facts.section("sysctls") or {}).get("net.core.netdev_max_backlog")
-    larger = max(2 * int(backlog), 4096) if str(backlog or "").isdigit() else 4096
+    larger = max(2 * int(backlog), 4096) if backlog and str(backlog).isdigit() else 4096
     return [
         Finding(
             id="softnet-drops",

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, shown_address
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
+
+#: Answers that do not speak against the target; UDP may stay silent.
+PASSED = ("ok", "no_answer")
 
 #: What each way of failing points at.
 MEANING = {
@@ -18,6 +21,7 @@ MEANING = {
     "timeout": "no answer: a firewall drops it, the host is down, or the way back is broken",
     "unreachable": "there is no way there, or a router or the next hop says so",
     "reset": "the connection was accepted and then torn down",
+    "prohibited": "a rule of this host itself rejects it on the way out",
     "error": "the probe itself failed",
 }
 
@@ -33,8 +37,7 @@ def pings(facts: Facts) -> list[Finding]:
         if loss is None or float(loss) <= 0:
             continue
         whole = float(loss) >= 100
-        tcp = one.get("tcp_status")
-        blocked = whole and tcp in ("ok", "refused")
+        blocked = one.get("status") == "icmp_blocked"
         summary = f"{one['target']} does not answer ping" if whole else f"{loss:.0f} % of the pings to {one['target']} are lost"
         if blocked:
             summary += ", but TCP reaches it: ICMP is blocked on the way"
@@ -46,7 +49,6 @@ def pings(facts: Facts) -> list[Finding]:
                 subject=str(one["target"]),
                 summary=f"{summary}.",
                 evidence=[f"{one.get('sent')} sent, {one.get('received')} answered, {loss} % lost"]
-                + ([f"TCP probe: {tcp}"] if tcp else [])
                 + ([str(one["detail"])] if one.get("detail") else []),
                 fix=[
                     f"ip route get {word(str(one['target']))}",
@@ -89,7 +91,7 @@ def remote_target(facts: Facts) -> list[Finding]:
         return []
     out = []
     for one in facts.probes(target.proto):
-        if one.get("peer") or one.get("target") != str(target) or one.get("status") in ("ok", "open", "no answer"):
+        if one.get("peer") or one.get("target") != shown_address(target.address, target.port) or one.get("status") in PASSED:
             continue
         out.append(_unreached(facts, one))
     return out

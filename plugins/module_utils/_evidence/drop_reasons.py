@@ -207,7 +207,7 @@ def count_lines(lines: Any) -> Counter[tuple[str | None, str, int]]:
 
 
 def summary(counts: Counter[tuple[str | None, str, int]], seconds: float, lost: int) -> dict[str, Any]:
-    machine = procfs.in_container() or procfs.initial_network() is False
+    machine = procfs.in_container() or not procfs.initial_network()
     return {
         "seconds": round(seconds, 3),
         "scope": "machine" if machine else "host",

@@ -240,7 +240,7 @@ def _softnet(snapshot: Snapshot) -> None:
         _gap(snapshot, "softnet", procfs.reason(error))
         return
     snapshot.layers["softnet"] = softnet_table(content)
-    if procfs.initial_network() is False:
+    if not procfs.initial_network():
         _gap(snapshot, "softnet", "these counters are the whole machine's, not this network namespace's")
 
 

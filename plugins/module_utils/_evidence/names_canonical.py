@@ -22,7 +22,7 @@ _CLASSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(eni|gke|azv|cilium_|nk|cbr|dea|wep)[0-9a-f]{7,}\Z", r"\1*"),
         (r"br-[0-9a-f]{10,}\Z", "br-*"),  # docker
         (r"docker_gwbridge\Z", "docker_gwbridge"),
-        (r"(qbr|qvo|qvb|qr-|qg-|tap|tapi|tun|macvtap)[0-9a-f][0-9a-f-]*\Z", r"\1*"),
+        (r"(qbr|qvo|qvb|qr-|qg-|tapi|macvtap)[0-9a-f][0-9a-f-]*\Z", r"\1*"),
         (r"tap.+\Z", "tap*"),
         (r"(vnet|vif|ifb|fwbr|fwpr|fwln|vmnet|wlan_|ovsint)[0-9][0-9.ip]*\Z", r"\1*"),
     )
@@ -39,7 +39,9 @@ def iface_class(name: str) -> str:
     return name
 
 
-_RANDOM = re.compile(r"(?<![0-9a-zA-Z])(?:[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{12,64})(?![0-9a-zA-Z])")
+_RANDOM = re.compile(
+    r"(?:(?<=pod)|(?<![0-9a-zA-Z]))(?:[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{12,64})(?![0-9a-zA-Z])"
+)
 _COUNTED = re.compile(r"(?<=[-@])[0-9]+(?=\.(?:scope|service|slice)|$)")
 
 

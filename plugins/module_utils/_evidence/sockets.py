@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap, Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import netlink, procfs, rtnl, sockdiag
 
 #: Ports with most connections that are reported beside those that listen, and peers that SYN_SENT sockets wait for.
@@ -243,13 +243,15 @@ def _add_owners(section: Section, listeners: list[dict[str, Any]], owners: Owner
     inodes = {listener["inode"] for listener in listeners if listener["inode"]}
     if not inodes:
         return
-    if owners is None:
-        owners = _census
-    try:
+    gaps: list[Gap] = []
+    if owners is not None:
         held = owners(inodes)
-    except (OSError, ImportError) as error:
-        section.gap("sockets.process", f"who holds the sockets could not be read: {error}")
-        return
+    else:
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import fdcensus
+
+        census = fdcensus.census(inodes, bpf=False)
+        held = census.sockets
+        gaps = census.gaps
     missing = 0
     for listener in listeners:
         owner = held.get(listener["inode"])
@@ -257,13 +259,9 @@ def _add_owners(section: Section, listeners: list[dict[str, Any]], owners: Owner
             missing += bool(listener["inode"])
             continue
         listener["pid"], listener["process"], listener["unit"] = owner.pid, owner.process, owner.unit
+        listener["cgroup"] = owner.cgroup
     if missing:
         why = "no process seen that holds them (the kernel, another pid namespace, or not permitted)"
+        # What the census could not see matters only when an owner is missing.
+        section.gaps += gaps
         section.gap("sockets.process", f"{missing} of {len(listeners)} listeners: {why}")
-
-
-def _census(inodes: set[int]) -> Mapping[int, Any]:
-    from ansible_collections.netops.fleet.plugins.module_utils._evidence import fdcensus
-
-    found: Mapping[int, Any] = fdcensus.census(inodes, bpf=False).sockets
-    return found

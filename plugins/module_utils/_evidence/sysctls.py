@@ -22,7 +22,7 @@ _FILES = (
     "net/ipv4/route/gc_thresh", "net/ipv6/route/gc_thresh", "net/ipv6/route/max_size", "net/nf_conntrack_max",
     "net/unix/max_dgram_qlen", "vm/min_free_kbytes", "vm/swappiness", "vm/zone_reclaim_mode", "vm/overcommit_memory",
     "vm/dirty_ratio", "vm/dirty_background_ratio", "vm/max_map_count", "vm/nr_hugepages", "fs/file-max", "fs/nr_open",
-    "fs/file-nr", "kernel/numa_balancing", "kernel/pid_max", "kernel/threads-max", "kernel/sched_autogroup_enabled",
+    "kernel/numa_balancing", "kernel/pid_max", "kernel/threads-max", "kernel/sched_autogroup_enabled",
     "kernel/unprivileged_bpf_disabled", "kernel/timer_migration",
 )  # fmt: skip
 _CONF4 = (
@@ -36,15 +36,16 @@ _CONF6 = (
     "forwarding", "keep_addr_on_down", "mtu", "proxy_ndp", "use_tempaddr",
 )  # fmt: skip
 #: Keys, and random numbers an attacker could use.
-_SECRET = ("fastopen_key", "stable_secret", "rss_key")
-#: Volatile numbers, or switches that can only be written.
-_LEFT_OUT = frozenset(("net/ipv4/tcp_fastopen_blackhole_timeout_sec", "net/core/flow_limit_table_len"))
+_SECRET = ("fastopen_key", "stable_secret", "rss_key", "hash_seed")
+_LEFT_OUT = frozenset(("net/netfilter/nf_conntrack_count",))
 #: Links whose own settings are read at most; beyond it a gap says so.
 MAX_LINKS = 64
 
 
 def read(links: list[str] | None = None) -> Section:
-    """Data: ``{name: value}``, value as text with white space folded. Names as sysctl(8) writes them; a dot in a link's name is ``/``.
+    """Data: ``{name: value}``, value as text with white space folded. Names as sysctl(8) writes them.
+
+    A dot in a link's name is ``/`` there. Levels (entries in a table, files open) are not parameters and left out.
 
     links: links whose own settings (rp_filter, arp_*, forwarding, …) are read beside ``all`` and ``default``.
     """

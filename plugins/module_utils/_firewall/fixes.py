@@ -34,9 +34,17 @@ def delete(rule: model.Rule) -> str:
             return f"# nft -a list chain {place}   # find the rule's handle, then: nft delete rule {place} handle N"
         return f"nft delete rule {place} handle {rule.handle}"
     command = f"{tool(rule.backend, rule.family)} -t {word(rule.table)}"
-    if rule.text.startswith("-A ") and rule.text.isprintable():
+    if rule.text.startswith("-A ") and rule.text.isprintable() and _shell_reads_as_written(rule.text):
         return f"{command} -D {rule.text[3:]}"
     return f"{command} -D {word(rule.chain)} {rule.line}"
+
+
+def _shell_reads_as_written(text: str) -> bool:
+    """iptables-save quotes in its own way: \\' inside double quotes means ' there and \\' to a shell.
+
+    Only text without anything a shell would expand is printed as a command; other rules are named by their line.
+    """
+    return not any(one in text for one in "\\'`$;&|<>()*?[]{}~#") and text.count('"') % 2 == 0
 
 
 def allow(chain: model.Chain, packet: Packet) -> str:

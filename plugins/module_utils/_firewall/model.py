@@ -31,8 +31,9 @@ Element = Union[int, str, "list[Any]"]
 
 @dataclass
 class Verdict:
-    """kind: accept, drop, reject, return, continue, jump, goto, queue. target: chain name of jump and goto.
+    """kind: accept, drop, reject, return, continue, jump, goto, queue, unknown. target: chain name of jump and goto.
 
+    unknown: the rule ends with something not understood that may accept, drop or go on (a foreign iptables target).
     detail: how a reject answers ("tcp reset", "icmp port-unreachable"), the queue's number.
     """
 
@@ -85,6 +86,10 @@ class VerdictMap:
 @dataclass
 class Action:
     """A statement that is no condition and no plain verdict.
+
+    mark and ct mark: ``{value, mask}``: the new mark is ``old & ~mask ^ value``, mask 0xffffffff where it is left out; with
+    ``from`` (another selector) it is ``old & ~mask ^ (from & from_mask) ^ xor``. snat, dnat, redirect, tproxy: ``{addr, port,
+    flags}``, each a value or ``["range", low, high]``; ``{expression}`` where it is computed.
 
     name: log, counter, mark, ct mark, notrack, snat, dnat, masquerade, redirect, tproxy, set update, dup, fwd, flow add,
     synproxy, classify, tcpmss, dscp ... args: what it says, JSON-able.

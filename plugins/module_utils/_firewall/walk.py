@@ -12,11 +12,14 @@ the answer is "unknown" only when a possible decider would have answered otherwi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import matching, model
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
 
 ACCEPT, DROP, REJECT, UNKNOWN = "accept", "drop", "reject", "unknown"
+
+_ALL_BITS = 0xFFFFFFFF
 
 #: Deeper than the kernel allows (16 in nft, the whole rule set in iptables): a loop in what was read.
 _MAX_DEPTH = 64
@@ -40,6 +43,27 @@ class Decision:
     path: list[str] = field(default_factory=list)
     possible: list[tuple[model.Rule, str, str]] = field(default_factory=list)
     why: str | None = None
+
+
+def _marked(args: dict[str, Any], old: int | None) -> int | None:
+    """The mark after a statement (shape: model.Action); None when it is not known."""
+    mask = args.get("mask", _ALL_BITS)
+    if not isinstance(mask, int):
+        return None
+    if "from" in args:
+        source = old if args["from"] == "meta mark" else None
+        keep, change = args.get("from_mask", _ALL_BITS), args.get("xor", 0)
+        if source is None or not isinstance(keep, int) or not isinstance(change, int):
+            return None
+        value = (source & keep) ^ change
+    else:
+        given = args.get("value")
+        if not isinstance(given, int):
+            return None
+        value = given
+    if mask == _ALL_BITS:
+        return value
+    return None if old is None else (old & ~mask & _ALL_BITS) ^ value
 
 
 @dataclass
@@ -249,6 +273,9 @@ class Walker:
         if verdict.kind == "queue":
             state.possible.append((rule, UNKNOWN, "a program decides (queue)"))
             return _Outcome(ACCEPT, rule, chain) if sure else None
+        if verdict.kind == "unknown":
+            # A target that was not understood may accept, drop or go on.
+            state.possible.append((rule, UNKNOWN, verdict.detail or "what its target does is not known"))
         return None  # continue
 
     def _jump(
@@ -283,9 +310,7 @@ class Walker:
         """Follow what a statement does to the packet; unsure or unknown changes make the field unknown."""
         packet = state.packet
         if part.name == "mark":
-            value, mask = part.args.get("value"), part.args.get("mask")
-            known = sure and isinstance(value, int) and mask in (None, 0xFFFFFFFF)
-            state.packet = packet.changed(mark=value if known else None)
+            state.packet = packet.changed(mark=_marked(part.args, packet.mark) if sure else None)
         elif part.name == "notrack":
             state.packet = packet.changed(ct_state="untracked" if sure else None)
         elif part.name in ("dnat", "redirect", "tproxy"):

@@ -71,7 +71,8 @@ def run(argv: list[str], timeout: float = 20.0, max_bytes: int = MAX_BYTES, stdi
         return Result(full, -1, "", "not installed")
     environ = {"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C", "LANG": "C", "HOME": "/", "TERM": "dumb"}
     try:
-        process = subprocess.Popen(
+        # AnsibleModule.run_command bounds neither time nor output, and this room knows nothing of Ansible.
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             full,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,

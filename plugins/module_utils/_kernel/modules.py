@@ -88,3 +88,8 @@ def present(name: str) -> bool | None:
         return None
     found = _symbols(tuple(sorted(_WITNESS.values())))
     return None if found is None else witness in found
+
+
+def loaded(name: str) -> bool:
+    """Is it loaded as a module? Built-in features give False."""
+    return name.replace("-", "_") in (_loaded() or frozenset())

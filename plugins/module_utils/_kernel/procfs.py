@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 
-#: Inodes of the namespaces a kernel boots with: the pid namespace's on every kernel since 3.8, the network's since 6.18.
-INIT_PID_INODE, INIT_NET_INODE = 0xEFFFFFFC, 0xEFFFFFF9
+#: Inode of the pid namespace a kernel boots with, since 3.8.
+INIT_PID_INODE = 0xEFFFFFFC
+#: A parameter that only the network namespace a kernel boots with has: it belongs to the machine.
+_INIT_NET_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
 
 def text(path: str, limit: int = 4 << 20) -> str:
@@ -120,17 +122,9 @@ def in_container() -> bool:
     return os.path.exists("/run/systemd/container") or os.path.exists("/run/.containerenv")
 
 
-def initial_network() -> bool | None:
-    """Is this the network namespace the machine booted with? None: could not tell (not permitted)."""
-    if in_container():
-        return False
-    try:
-        own = os.stat("/proc/self/ns/net").st_ino
-        if own == INIT_NET_INODE:
-            return True
-        return own == os.stat("/proc/1/ns/net").st_ino
-    except OSError:
-        return None
+def initial_network() -> bool:
+    """Is this the network namespace the machine booted with?"""
+    return os.path.exists(_INIT_NET_ONLY)
 
 
 def has_ipv6() -> bool:

@@ -146,7 +146,8 @@ def fleet_findings(
     for kind, some in sorted(rest.items()):
         new += _listed("object-differs", "info", kind, some, evidence)
     if view is not None and silent:
-        reach = _not_reached(host, evidence, view)
+        suspect = next((one for one in new if one.id == "bpf-program-foreign" and one.grade == "likely"), None)
+        reach = _not_reached(host, evidence, view, suspect)
         if cause is None:
             new.append(reach)
         else:
@@ -219,55 +220,63 @@ def _explains(finding: dict[str, Any], keys: list[str], one: Deviation) -> bool:
     return False
 
 
-def hook_entry(evidence: dict[str, Any], key: str) -> dict[str, Any] | None:
-    """The entry of sections.hooks that an object key stands for: by its own key."""
-    for entry in evidence["sections"].get("hooks") or []:
-        if entry.get("key") == key:
-            found: dict[str, Any] = entry
-            return found
-    return None
+def hook_entries(evidence: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The entries of sections.hooks that an object key stands for: one, or several alike."""
+    return [entry for entry in evidence["sections"].get("hooks") or [] if entry.get("key") == key]
 
 
-def shown_owner(entry: dict[str, Any] | None) -> str:
-    """A hook's owner in one line."""
-    owner = (entry or {}).get("owner") or (entry or {}).get("owners")
-    if isinstance(owner, str):
-        return clean(owner, 200)
-    if isinstance(owner, list):
-        shown = [shown_owner({"owner": one}) for one in owner[:4] if isinstance(one, (str, dict))]
-        return ", ".join(shown) or "owner not told"
-    if not isinstance(owner, dict):
-        return "owner not told"
-    name = owner.get("process") or owner.get("comm") or owner.get("name") or "?"
-    parts = [f"pid {owner['pid']}"] if isinstance(owner.get("pid"), int) else []
-    if isinstance(owner.get("unit"), str):
-        parts.append(owner["unit"])
-    return clean(f"{name} ({', '.join(parts)})" if parts else name, 200)
+def shown_owners(entries: list[dict[str, Any]]) -> str:
+    """Who holds the hooks, in one line: ``netsec-agent (pid 977, netsec-agent.service)``."""
+    shown: dict[str, None] = {}
+    for entry in entries:
+        owners = entry.get("owners")
+        for owner in owners if isinstance(owners, list) else []:
+            if not isinstance(owner, dict):
+                continue
+            told = [f"pid {owner['pid']}"] if isinstance(owner.get("pid"), int) else []
+            if isinstance(owner.get("unit"), str):
+                told.append(clean(owner["unit"], 100))
+            shown[
+                f"{clean(owner.get('process') or '?', 60)} ({', '.join(told)})"
+                if told
+                else clean(owner.get("process") or "?", 60)
+            ] = None
+    if not shown:
+        pins = [pin for entry in entries for pin in entry.get("pin") or [] if isinstance(pin, str)]
+        return f"none; kept by {clean(pins[0], 200)}" if pins else "not told"
+    names = list(shown)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _detach(entry: dict[str, Any] | None) -> list[str]:
-    commands = (entry or {}).get("detach")
-    if isinstance(commands, str) and commands:
-        commands = [commands]
-    if isinstance(commands, list) and commands and all(isinstance(one, str) for one in commands):
-        found: list[str] = commands[:20]
-        return found
-    return ["# the way to detach it could not be told; stop its owner, or see: bpftool net show; bpftool link show"]
+def _detach(entries: list[dict[str, Any]]) -> list[str]:
+    """The best command of each entry; each alone removes its attachment, so the others are told as remarks."""
+    first: dict[str, None] = {}
+    others: dict[str, None] = {}
+    for entry in entries[:20]:
+        commands = entry.get("detach")
+        lines = [line for line in commands if isinstance(line, str)] if isinstance(commands, list) else []
+        best = next((line for line in lines if not line.startswith("#")), None)
+        if best is not None:
+            first[best] = None
+        for line in lines:
+            if line != best:
+                others[line if line.startswith("#") else f"# or: {line}"] = None
+    if not first and not others:
+        return ["# the way to detach it could not be told; stop its owner, or see: bpftool net show; bpftool link show"]
+    return [*first, *list(others)[:6]]
 
 
 def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -> list[Finding]:
     """Programs on the packet path that the peers do not have."""
     out: list[Finding] = []
     for one in found[:_MAX_PROGRAMS]:
-        entry = hook_entry(evidence, one.key)
+        entries = hook_entries(evidence, one.key)
         # One that cannot drop does not explain a failure: then it is only unlike the peers.
-        grade = "likely" if failing and (entry or {}).get("can_drop") != "no" else "different"
-        owner = shown_owner(entry)
-        found_unit = re.search(r"[A-Za-z0-9@_.:-]+\.service", owner)
-        fix = _detach(entry)
-        if found_unit is not None:
-            fix = [*fix, f"# if it comes back, its owner attaches it again: systemctl status {found_unit.group()}"]
+        grade = "likely" if failing and any(entry.get("can_drop") != "no" for entry in entries) else "different"
+        owner = shown_owners(entries)
+        fix = _detach(entries)
         evidence_lines = [f"peers: {one.where()}", f"object: {clean(one.key, 400)} = {clean(one.have, 400)}", f"owner: {owner}"]
+        evidence_lines += [clean(line, 300) for entry in entries[:1] for line in (entry.get("drop_evidence") or [])[:4]]
         if grade == "likely":
             evidence_lines.append("the traffic asked for fails on this host, and no finding of its own explains it")
         out.append(
@@ -280,7 +289,7 @@ def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -
                 evidence_lines,
                 fix,
                 ["D14"],
-                {"object": one.key, "owner": owner, **_numbers(entry)},
+                {"object": one.key, "owner": owner, **_numbers(entries)},
             )
         )
     if len(found) > _MAX_PROGRAMS:
@@ -288,8 +297,16 @@ def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -
     return out
 
 
-def _numbers(entry: dict[str, Any] | None) -> dict[str, Any]:
-    return {key: entry[key] for key in ("id", "prog_id", "link_id") if entry and isinstance(entry.get(key), int)}
+def _numbers(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a program needs to find the hook again: ids of program and link, owners' pids."""
+    out: dict[str, Any] = {}
+    for name in ("id", "link_id"):
+        out[name] = next((entry[name] for entry in entries if isinstance(entry.get(name), int)), None)
+    for name in ("hook", "direction", "name", "tag", "can_drop"):
+        out[name] = next((entry[name] for entry in entries if isinstance(entry.get(name), str)), None)
+    owners = [owner for entry in entries for owner in entry.get("owners") or [] if isinstance(owner, dict)]
+    out["owners"] = [{key: owner.get(key) for key in ("pid", "process", "unit")} for owner in owners[:8]]
+    return out
 
 
 def _sysctls(found: list[Deviation]) -> list[Finding]:
@@ -364,10 +381,13 @@ def _listens(evidence: dict[str, Any]) -> bool:
     return False
 
 
-def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes) -> Finding:
+def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes, suspect: Finding | None) -> Finding:
     target = evidence["target"]
     shown = f"{target['proto']}/{target['port']}"
     name = clean(host, 100)
+    fix = "# the packets are lost between the peers and the socket: see this host's coverage for what could not be checked"
+    if suspect is not None:
+        fix = f"# likely cause: {suspect.subject}; its own finding says how to detach it"
     return Finding(
         "peer-cannot-connect",
         "proven",
@@ -379,7 +399,7 @@ def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes) -> Findi
             f"no answer to {', '.join(clean(one, 100) for one in view.sources['timeout'])}",
             f"asked: {', '.join(clean(one, 100) for one in view.targets)}",
         ],
-        ["# the packets are lost between the peers and the socket: see this host's coverage for what could not be checked"],
+        [fix],
         ["D10", "D33"],
         {"peers": view.total, "silent": view.silent},
     )

@@ -147,6 +147,18 @@ class _Checker:
         return str(value)
 
 
+def truth(name: str, value: Any, default: bool) -> bool:
+    """A yes-or-no option as it comes from a task or from the command line; raises OptionError."""
+    if value is None or value == "":
+        return default
+    word = str(value).strip().lower()
+    if word in ("yes", "true", "on", "1"):
+        return True
+    if word in ("no", "false", "off", "0"):
+        return False
+    raise OptionError(f"{name}: found {clean(repr(value), 120)}; allowed is true or false; give one of them")
+
+
 def endpoints(items: list[Any]) -> list[dict[str, Any]] | None:
     """HTTP endpoints as the module takes them: a bare URL is a mapping with url. None when one of them is neither."""
     out: list[dict[str, Any]] = []

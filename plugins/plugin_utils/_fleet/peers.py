@@ -28,6 +28,7 @@ _MAX_SHOWN = 400
 #: First word of an object's key -> the section it was read by. A section that was not read says nothing about absence.
 SECTION_OF = {
     "bpf": "hooks",
+    "filter": "hooks",
     "rule": "firewall",
     "rules": "firewall",
     "chain": "firewall",
@@ -98,6 +99,7 @@ class Comparison:
         self.capped: set[str] = set()
         self._entries = 0
         self._texts: dict[int, str] = {}
+        self._uneven: dict[str, list[str]] = {}
         self.sizes: dict[str, int] = {}
         self._answered: dict[str, int] = {}
         for host, groups in hosts.items():
@@ -198,6 +200,19 @@ class Comparison:
     def _total(self, group: _Group, key: str) -> int:
         return group.members - group.unread.get(SECTION_OF.get(kind_of(key), ""), 0)
 
+    def _telling(self, name: str) -> list[str]:
+        """Objects of the group that not all members share alike, found once per group: identical hosts cost nothing."""
+        known = self._uneven.get(name)
+        if known is None:
+            group = self._groups[name]
+            known = []
+            for key_hash, values in group.counts.items():
+                key = self._texts[key_hash]
+                if len(values) > 1 or next(iter(values.values()), 0) != self._total(group, key):
+                    known.append(key)
+            self._uneven[name] = known
+        return known
+
     def deviations(self, host: str, evidence: dict[str, Any]) -> list[Deviation]:
         """Second pass: where the host is unlike its group, rarest first."""
         name = self.group(host)
@@ -205,31 +220,25 @@ class Comparison:
             return []
         group = self._groups[name]
         coverage = coverage_of(evidence)
+        objects = evidence["objects"] if host not in self.capped else dict(self._objects(host, evidence))
         found: list[Deviation] = []
-        objects = dict(self._objects(host, evidence))
-        for key, value in objects.items():
-            if coverage.get(SECTION_OF.get(kind_of(key), "")) in ("failed", "skipped"):
-                continue  # counted as not read
-            values = group.counts.get(hash(key))
-            if values is None or hash(value) not in values:
-                continue  # beyond the bound
-            total = self._total(group, key)
-            absent = total - sum(values.values())
-            best_hash, best = max(values.items(), key=lambda item: (item[1], self._texts.get(item[0], "")))
-            usual: str | None = self._texts.get(best_hash)
-            if absent > best:
-                usual, best = None, absent
-            elif best_hash == hash(value):
-                continue
-            self._judge(found, key, value, usual, values[hash(value)], best, total, name)
-        for key_hash, values in group.counts.items():
-            key = self._texts[key_hash]
-            if key in objects or coverage.get(SECTION_OF.get(kind_of(key), ""), "ok") != "ok":
-                continue  # a section that was read in part does not show that something is missing
+        for key in self._telling(name):
+            values = group.counts[hash(key)]
+            status = coverage.get(SECTION_OF.get(kind_of(key), ""), "ok")
+            have = objects.get(key)
+            if status in ("failed", "skipped") or (have is None and status != "ok"):
+                continue  # what was not read, or in part, does not show that something is missing
             total = self._total(group, key)
             present = sum(values.values())
             best_hash, best = max(values.items(), key=lambda item: (item[1], self._texts.get(item[0], "")))
-            self._judge(found, key, None, self._texts.get(best_hash), total - present, best, total, name, agree=present)
+            if have is None:
+                self._judge(found, key, None, self._texts.get(best_hash), total - present, best, total, name, agree=present)
+            elif hash(have) not in values or (best_hash == hash(have) and total - present <= best):
+                continue  # beyond the bound, or as most are
+            elif total - present > best:
+                self._judge(found, key, have, None, values[hash(have)], total - present, total, name)
+            else:
+                self._judge(found, key, have, self._texts.get(best_hash), values[hash(have)], best, total, name)
         found.sort(key=lambda one: (one.same / one.total, one.key))
         return found[:MAX_DEVIATIONS]
 

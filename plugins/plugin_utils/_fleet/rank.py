@@ -47,6 +47,7 @@ class Causes:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str, str], list[str]] = {}
         self._counts: dict[tuple[str, str, str, str], int] = {}
+        self._summaries: dict[tuple[str, str, str, str], str] = {}
         self.full = False
 
     def add(self, host: str, findings: list[dict[str, Any]]) -> None:
@@ -57,21 +58,17 @@ class Causes:
                     self.full = True
                     continue
                 self._found[key], self._counts[key] = [], 0
+                self._summaries[key] = finding["summary"][:500]
             self._counts[key] += 1
             if len(self._found[key]) < _MAX_NAMED:
                 self._found[key].append(host)
 
     def top(self) -> list[dict[str, Any]]:
-        """The worst and most frequent: {id, subject, severity, grade, count, hosts}."""
+        """The worst and most frequent: {id, subject, severity, grade, summary (of the first host), count, hosts}."""
         keys = sorted(self._found, key=lambda key: (SEVERITIES.index(key[2]), GRADES.index(key[3]), -self._counts[key], key))
         return [
-            {
-                "id": key[0],
-                "subject": key[1],
-                "severity": key[2],
-                "grade": key[3],
-                "count": self._counts[key],
-                "hosts": self._found[key],
-            }
-            for key in keys[:MAX_CAUSES]
+            {"id": key[0], "subject": key[1], "severity": key[2], "grade": key[3], **self._rest(key)} for key in keys[:MAX_CAUSES]
         ]
+
+    def _rest(self, key: tuple[str, str, str, str]) -> dict[str, Any]:
+        return {"summary": self._summaries[key], "count": self._counts[key], "hosts": self._found[key]}

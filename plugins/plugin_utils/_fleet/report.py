@@ -57,14 +57,16 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     hosts = store.names(run)
     comparison = peers.Comparison(hosts, _answered(run, hosts), min_peers)
     view = differences.PeerView()
+    checked: set[str] = set()
     for stored in store.stream(run, hosts):
         if stored.evidence is not None:
+            checked.add(stored.host)
             comparison.count(stored.host, stored.evidence)
             view.count(stored.host, stored.evidence, hosts)
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as spool:
-        for stored in store.stream(run, hosts):
+        for stored in store.stream(run, hosts, frozenset(checked)):
             record = _record(stored, comparison, view, judge)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
@@ -129,17 +131,25 @@ def _record(
         else {"probes": seen.total, "statuses": dict(sorted(seen.counts.items())), "text": seen.line()},
     }
     if evidence is not None:
-        deviations = comparison.deviations(stored.host, evidence)
-        peer.update(
-            group=comparison.group(stored.host),
-            hosts=comparison.members(stored.host),
-            note=comparison.note(stored.host),
-            deviations=len(deviations),
-        )
-        findings = differences.fleet_findings(
-            stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock")
-        )
-        answer = differences.fleet_answer(answer, findings, seen, shown_target(evidence.get("target")))
+        try:
+            deviations = comparison.deviations(stored.host, evidence)
+            found = differences.fleet_findings(
+                stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock")
+            )
+            answer = differences.fleet_answer(answer, found, seen, shown_target(evidence.get("target")))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # Parts of sections that the schema leaves open are not of the shape the comparison reads.
+            stored.status = "invalid"
+            stored.reason = clean(f"the evidence could not be compared: {type(error).__name__}: {error}", 500)
+            evidence, findings, answer = None, [], None
+        else:
+            findings = found
+            peer.update(
+                group=comparison.group(stored.host),
+                hosts=comparison.members(stored.host),
+                note=comparison.note(stored.host),
+                deviations=len(deviations),
+            )
     findings = sorted(findings, key=rank.finding_order)
     if stored.envelope.get("peers_skipped"):
         skipped = [clean(name, 100) for name in stored.envelope["peers_skipped"][:10]]
