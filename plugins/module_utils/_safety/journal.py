@@ -29,6 +29,10 @@ MAX_JOURNAL = 1 << 20
 _MAX_WROTE = 16
 
 
+#: State "written" to an object that changes by itself when another one is written: whatever it is now, the change did it.
+ANY: dict[str, Any] = {"any": True}
+
+
 class JournalError(Exception):
     """The journal cannot be read or written; nothing was changed on the host."""
 
@@ -48,7 +52,7 @@ class Entry:
     wrote: list[dict[str, Any] | None] = field(default_factory=list)
 
     def ours(self, present: dict[str, Any] | None) -> bool:
-        return any(same(self.target, present, one) for one in self.wrote)
+        return any(one == ANY or same(self.target, present, one) for one in self.wrote)
 
     def to_dict(self) -> dict[str, Any]:
         return {

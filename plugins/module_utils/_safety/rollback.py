@@ -92,10 +92,10 @@ def run(journal: Journal, owner: str | None = None, force: bool = False, note: s
 
     Steps that are still needed afterwards have the verdict ``failed``; the journal keeps them and the next run tries again.
     """
-    steps = preview(journal, owner, force)
-    for step in steps:
-        if step.verdict == "restore":
-            _restore(step)
+    steps = []
+    for entry in reversed(select(journal, owner)):
+        step = _step(entry, force)
+        steps.append(step)
         if step.verdict in ("restore", "already"):
             journal.restored(step.target)
     _reload(steps)
@@ -103,14 +103,16 @@ def run(journal: Journal, owner: str | None = None, force: bool = False, note: s
     return steps
 
 
-def preview_undo(journal: Journal, change: str, force: bool = False) -> list[Step]:
-    """What undo() would do now; changes nothing. Raises JournalError when the journal has no such change."""
+def _entries_of(journal: Journal, change: str) -> list[Entry]:
     found = journal.find(change)
     if found is None:
         raise JournalError(f"{journal.path} has no change {change}: it was rolled back before, or belongs to another host")
-    entries = []
-    for target, before, state in found.writes:
-        entries.append(Entry(target, before, found.id, found.owner, found.time, [state]))
+    return [Entry(target, before, found.id, found.owner, found.time, [state]) for target, before, state in found.writes]
+
+
+def preview_undo(journal: Journal, change: str, force: bool = False) -> list[Step]:
+    """What undo() would do now; changes nothing. Raises JournalError when the journal has no such change."""
+    entries = _entries_of(journal, change)
     present, why = look(entries)
     steps = plan(entries, present, force)
     for step in steps:
@@ -120,14 +122,18 @@ def preview_undo(journal: Journal, change: str, force: bool = False) -> list[Ste
 
 def undo(journal: Journal, change: str, force: bool = False, note: str = "undone") -> list[Step]:
     """Take one change back: its objects return to what they were before it, not to their originals. Under the lock."""
-    steps = preview_undo(journal, change, force)
-    writes = [(step.target, step.present, step.original) for step in steps if step.verdict == "restore"]
-    if writes:
-        # The way back is a change like any other: killed in the middle of it, the journal still names every value.
-        own = journal.begin("undo", writes)
-        for step in steps:
-            if step.verdict == "restore":
-                _restore(step)
+    entries = _entries_of(journal, change)
+    present, _why = look(entries)
+    writes = [
+        (entry.target, present[entry.target], entry.original)
+        for entry in entries
+        if entry.target in present and entry.ours(present[entry.target])
+    ]
+    # The way back is a change like any other: killed in the middle of it, the journal still names every value.
+    own = journal.begin("undo", writes) if writes else None
+    # One by one, each looked at in its turn: restoring one may change those that follow from it.
+    steps = [_step(entry, force) for entry in reversed(entries)]
+    if own is not None:
         journal.done(own)
     for step in steps:
         entry = journal.live.get(step.target)
@@ -144,14 +150,20 @@ def undo(journal: Journal, change: str, force: bool = False, note: str = "undone
     return steps
 
 
-def _restore(step: Step) -> None:
-    try:
-        objects.put(step.target, step.original)
-        now = objects.capture(step.target)
-        if not objects.same(step.target, now, step.original):
-            step.verdict, step.why = "failed", f"after writing it is {now}, wanted {step.original}"
-    except objects.ObjectError as error:
-        step.verdict, step.why = "failed", str(error)
+def _step(entry: Entry, force: bool) -> Step:
+    """Look at one object, and put it back where that is right."""
+    present, why = look([entry])
+    step = plan([entry], present, force)[0]
+    step.why = why.get(entry.target, step.why)
+    if step.verdict == "restore":
+        try:
+            objects.put(step.target, step.original)
+            now = objects.capture(step.target)
+            if not objects.same(step.target, now, step.original):
+                step.verdict, step.why = "failed", f"after writing it is {now}, wanted {step.original}"
+        except objects.ObjectError as error:
+            step.verdict, step.why = "failed", str(error)
+    return step
 
 
 def _reload(steps: Iterable[Step]) -> None:

@@ -4,8 +4,8 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """Socket buffers from the bandwidth-delay product and the memory, never below the kernel's own default. Pure.
 
-    bytes in flight of one flow = link Mbit/s × 1,000,000 / 8 × RTT s          (bandwidth-delay product)
-    buffer = 2 × that                   about half of a receive buffer is window (tcp(7), tcp_adv_win_scale; fixed half since 6.6)
+    bytes in flight of one flow = link Mbit/s * 1,000,000 / 8 * RTT s          (bandwidth-delay product)
+    buffer = 2 * that                   about half of a receive buffer is window (tcp(7), tcp_adv_win_scale; fixed half since 6.6)
     maximum = the larger of the buffer and the floor, at most the ceiling
 
 One flow's window ends at 65535 << 14 bytes (RFC 7323), so beyond 1 GiB in flight the answer is more flows, not more buffer.
@@ -61,7 +61,7 @@ def floor_maximum(kernel: tuple[int, int], memory: int, send: bool) -> int:
 def budget(memory: int, pressure_pages: int | None, page: int) -> tuple[int, str]:
     """(bytes all TCP sockets may use before the kernel stops growing them, how that was found)."""
     if pressure_pages:
-        return pressure_pages * page, f"tcp_mem pressure {pressure_pages} pages × {page}"
+        return pressure_pages * page, f"tcp_mem pressure {pressure_pages} pages * {page}"
     return memory // 16, f"1/16 of {memory} bytes of memory"
 
 
@@ -83,7 +83,7 @@ def plan(
     far = max(paths, key=lambda path: product(path.mbit, path.rtt_ms))
     flight = product(far.mbit, far.rtt_ms)
     wanted = 2 * flight
-    text = f"2 × {far.mbit:g} Mbit/s × {far.rtt_ms:g} ms ({far.name}) = 2 × {flight} = {wanted} bytes"
+    text = f"2 * {far.mbit:g} Mbit/s * {far.rtt_ms:g} ms ({far.name}) = 2 * {flight} = {wanted} bytes"
     if flight > MAX_WINDOW:
         notes.append(
             f"one flow's window ends at {MAX_WINDOW} bytes: to fill this path use at least {-(-flight // MAX_WINDOW)} flows"
@@ -107,6 +107,8 @@ def plan(
         notes.append(_short(flows, share, memory[1]))
         text += f", bounded by the memory budget {share} per flow ({memory[1]} / {flows} flows)"
         value = max(least, value - value % _STEP)
+        if value == least:
+            text += f" and not below {least}, the kernel's default or what was there"
     return Buffer(value, _start(paths, start, connections, memory[0]), text, tuple(notes))
 
 
@@ -115,7 +117,7 @@ def _short(flows: int, share: int, how: str) -> str:
 
 
 def _start(paths: list[Path], start: int, connections: int, memory: int) -> int:
-    """What a connection begins with: the nearest path's product within 64 KB to 1 MB, if all connections together fit the memory."""
+    """What a connection begins with: the nearest path's product within 64 KB to 1 MB, where all connections fit the memory."""
     near = min(product(path.mbit, path.rtt_ms) for path in paths)
     wanted = max(start, min(max(START_LOW, -(-near // 4096) * 4096), START_HIGH))
     return wanted if wanted * max(1, connections) <= memory // 2 else start

@@ -4,9 +4,9 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """What kernel parameters accept, so that a wrong value is an error before it is written.
 
-The kernel takes much that nobody means: one number for a triple (only the first changes), min above max, a fourth number (dropped),
-7 for a switch, a negative time, ``030`` (octal: 24). Sources: Documentation/admin-guide/sysctl/, networking/ip-sysctl.rst,
-net/ipv4/sysctl_net_ipv4.c; each entry is held against a running kernel by tests/kernel/test_sysctl_schema.py.
+The kernel takes much that nobody means: one number for a triple (only the first changes), min above max, a fourth number
+(dropped), 7 for a switch, a negative time, ``030`` (octal: 24). Sources: Documentation/admin-guide/sysctl/,
+networking/ip-sysctl.rst, net/ipv4/sysctl_net_ipv4.c; tests/kernel/test_sysctl_schema.py holds it against a running kernel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\Z")
 
 @dataclass(frozen=True)
 class Key:
-    """count: numbers of the value; 0 for a word. low, high: bounds of each number. rising: they must not fall (min ≤ default ≤ max).
+    """count: numbers of the value; 0 for a word. low, high: bounds of each number. rising: none may be below the one before.
 
     scope: ``netns`` (each network namespace has its own) or ``global``. module: the kernel module that brings the key, or None.
     cuts: a wrong value can cut the host off from its controller. unit: for messages.
@@ -140,7 +140,7 @@ def key(name: str) -> Key | None:
 def check(name: str, value: str, present: str | None, choices: list[str] | None = None) -> str | None:
     """Why ``value`` must not be written, in one sentence, or None.
 
-    present: the present value, which tells the form of keys without rules. choices: words that are available (congestion control).
+    present: the present value, which tells the form of keys without rules. choices: words that are available, for words.
     """
     words = value.split()
     if not words:
@@ -214,8 +214,8 @@ def conflicts(values: dict[str, str]) -> list[str]:
     maximum, buckets = (values.get(f"net.netfilter.nf_conntrack_{part}", "") for part in ("max", "buckets"))
     if maximum.isdigit() and buckets.isdigit() and int(maximum) > 8 * int(buckets):
         found.append(
-            f"net.netfilter.nf_conntrack_max {maximum} over {buckets} hash buckets makes chains of {int(maximum) // int(buckets)}; "
-            "set net.netfilter.nf_conntrack_buckets too"
+            f"net.netfilter.nf_conntrack_max {maximum} over {buckets} hash buckets makes chains of "
+            f"{int(maximum) // int(buckets)}; set net.netfilter.nf_conntrack_buckets too"
         )
     low, high = values.get("fs.nr_open", ""), values.get("fs.file-max", "")
     if low.isdigit() and high.isdigit() and int(low) > int(high):
