@@ -15,6 +15,7 @@ A state is a JSON object, or None when the thing is not there:
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -153,6 +154,10 @@ def _put_dir(path: str, state: dict[str, Any] | None) -> None:
         os.rmdir(path)
     except FileNotFoundError:
         return
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            return  # Others keep files in it by now.
+        raise
     files.sync_folder(os.path.dirname(path))
 
 

@@ -100,7 +100,7 @@ def remember(state: State, sample: Sample, score: float) -> tuple[State, str]:
 
 
 def decide(action: str, sample: Sample, score: float, present: int, low: int, high: int) -> Decision:
-    """The next maximum of one direction. low, high: bounds in bytes; a present value outside them was set by hand and moves in."""
+    """The next maximum of one direction. low, high: bounds in bytes; a move ends within them."""
     seen = (
         f"load {score:.2f}, memory {sample.memory_free:.0%} free"
         f"{', TCP above its pressure mark' if sample.tcp_pressure else ''}, "

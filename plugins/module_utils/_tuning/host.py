@@ -34,10 +34,12 @@ def present(names: Iterable[str]) -> Present:
             why = sysctl.writable(name)
             if why is not None:
                 found.unwritable[name] = why
-    found.choices["net.ipv4.tcp_congestion_control"] = congestion()
-    disciplines = qdiscs()
-    if disciplines is not None:
-        found.choices["net.core.default_qdisc"] = disciplines
+    if found.values.get("net.ipv4.tcp_congestion_control") is not None:
+        found.choices["net.ipv4.tcp_congestion_control"] = congestion()
+    if found.values.get("net.core.default_qdisc") is not None:
+        disciplines = qdiscs()
+        if disciplines is not None:
+            found.choices["net.core.default_qdisc"] = disciplines
     wanted = {known.module for known in map(schema.key, found.values) if known is not None and known.module is not None}
     found.modules = frozenset(name for name in wanted if _loadable(name))
     return found
@@ -67,7 +69,7 @@ def qdiscs() -> list[str] | None:
         symbols = procfs.text_or_none("/proc/kallsyms", 64 << 20)
         if not symbols:
             return None
-        names = {match for match in re.findall(r" ([a-z_]+)_qdisc_ops\b", symbols)}
+        names = set(re.findall(r" ([a-z_]+)_qdisc_ops\b", symbols))
     return sorted(names | {"pfifo_fast", "pfifo", "bfifo"})
 
 
