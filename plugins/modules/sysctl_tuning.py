@@ -13,16 +13,16 @@ version_added: 0.1.0
 author:
   - netops.fleet contributors (@netops-fleet)
 description:
-  - From a profile and a few facts it plans kernel parameters. Each comes with its present value, the value that would win at the next
-    boot and the file that makes it win, the wanted value, and why.
-  - Applies the plan to the kernel and to one file of its own, C(/etc/sysctl.d/zz-netops-fleet.conf), reads everything again, and fails
-    if anything differs. A change that does not take is taken back as a whole.
+  - From a profile and a few facts it plans kernel parameters. Each comes with its present value, the value that would win at the
+    next boot and the file that makes it win, the wanted value, and why.
+  - Applies the plan to the kernel and to one file of its own, C(/etc/sysctl.d/zz-netops-fleet.conf), reads everything again, and
+    fails if anything differs. A change that does not take is taken back as a whole.
   - The task declares everything. What an earlier run set and this one does not want returns to its original.
   - Before the first change of an object its original goes into a journal on the host, C(/var/lib/netops.fleet). See
     M(netops.fleet.change_journal) for the way back.
   - Sizes and queues of a profile only rise above what the kernel had. O(settings) are taken as given.
-  - What the kernel would take silently and wrong is an error before anything is written, such as one number for a triple, a minimum
-    above the maximum, or a leading zero.
+  - What the kernel would take silently and wrong is an error before anything is written, such as one number for a triple, a
+    minimum above the maximum, or a leading zero.
 options:
   state:
     description:
@@ -119,7 +119,8 @@ options:
     default: 0
   deadman:
     description:
-      - Seconds within which M(netops.fleet.change_journal) must confirm a change that can cut the host off. Else the host takes it back alone.
+      - Seconds within which M(netops.fleet.change_journal) must confirm a change that can cut the host off. Else the host takes
+        it back alone.
       - V(0) sets no timer. Changes that cannot cut the host off set none either.
     type: int
     default: 0
@@ -236,7 +237,8 @@ restart:
   returned: when O(state) is not V(absent)
   type: list
   elements: str
-  sample: ["restart nginx to get backlog 65535: it listens with 511 on port 80; that is its own backlog: raise it in its configuration first"]
+  sample:
+    - "restart model-server to get nofile 65536: pid 812 runs with 1024"
 old_backlogs:
   description: The sockets behind RV(restart).
   returned: when O(state) is not V(absent)
@@ -266,6 +268,7 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, lock, objects
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import tune
 

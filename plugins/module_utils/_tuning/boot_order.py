@@ -265,7 +265,7 @@ def _networkd(root: str) -> list[Setting]:
 
 _CALL = re.compile(r"\bsysctl\b(?P<rest>[^\n;&|]*)")
 _PAIR = re.compile(
-    r"(?P<name>[a-z][a-z0-9_]*(?:[./][A-Za-z0-9_*-]+)+)\s*=\s*(?P<quote>[\"']?)(?P<value>[^\"'\n]*?)(?P=quote)(?=\s|$)"
+    r"(?P<name>[a-z][a-z0-9_]*(?:[./][A-Za-z0-9_*-]+)+)\s*=\s*(?P<quote>[\"']?)(?P<value>[^\"'\n]*?)(?P=quote)(?=[\s\"']|$)"
 )
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 INT_MAX = 2147483647
 UINT_MAX = 4294967295
 LONG_MAX = 9223372036854775807
+#: Seconds that the kernel keeps as an int of ticks, of which there are up to 1000 a second.
+_JIFFIES = INT_MAX // 1000
 
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\Z")
 
@@ -58,7 +60,7 @@ KEYS: dict[str, Key] = {
     "net.ipv4.ip_local_port_range": Key(count=2, low=1, high=65535, rising=True, unit="ports"),
     "net.ipv4.tcp_abort_on_overflow": _SWITCH,
     "net.ipv4.tcp_congestion_control": Key(count=0),
-    "net.ipv4.tcp_ecn": Key(high=5),
+    "net.ipv4.tcp_ecn": Key(high=2),
     "net.ipv4.tcp_fastopen": Key(high=0x7FFFFFFF),
     "net.ipv4.tcp_fin_timeout": Key(low=1, high=600, unit="s"),
     "net.ipv4.tcp_keepalive_intvl": Key(low=1, high=32767, unit="s"),
@@ -84,8 +86,8 @@ KEYS: dict[str, Key] = {
     "net.ipv4.tcp_wmem": _TRIPLE,
     "net.netfilter.nf_conntrack_buckets": Key(low=1, scope="global", module="nf_conntrack"),
     "net.netfilter.nf_conntrack_max": Key(low=1, scope="global", module="nf_conntrack", unit="connections"),
-    "net.netfilter.nf_conntrack_tcp_timeout_established": Key(low=60, module="nf_conntrack", unit="s"),
-    "net.netfilter.nf_conntrack_tcp_timeout_time_wait": Key(low=1, module="nf_conntrack", unit="s"),
+    "net.netfilter.nf_conntrack_tcp_timeout_established": Key(low=60, high=_JIFFIES, module="nf_conntrack", unit="s"),
+    "net.netfilter.nf_conntrack_tcp_timeout_time_wait": Key(low=1, high=_JIFFIES, module="nf_conntrack", unit="s"),
 }
 
 #: The last component of names that have one entry per interface (or ``all``, ``default``).
