@@ -73,6 +73,14 @@ def same(target: Object, one: dict[str, Any] | None, other: dict[str, Any] | Non
     return one == other
 
 
+def tidy(path: str) -> None:
+    """Remove what a killed writer of this file left beside it."""
+    try:
+        files.remove(files.left_over(path))
+    except OSError:
+        pass  # No such folder, or not permitted: then writing the file says so.
+
+
 def file_state(text: str, mode: int = 0o644) -> dict[str, Any]:
     """The state of a file of root's that a changer is about to write."""
     return {"mode": mode, "uid": os.geteuid(), "gid": os.getegid(), "text": text}
@@ -119,8 +127,7 @@ def _capture_file(path: str) -> dict[str, Any] | None:
 
 
 def _put_file(path: str, state: dict[str, Any] | None) -> None:
-    for left in (files.left_over(path),):
-        files.remove(left)
+    tidy(path)
     if state is None:
         files.remove(path)
     elif "link" in state:

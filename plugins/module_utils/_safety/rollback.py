@@ -152,6 +152,8 @@ def undo(journal: Journal, change: str, force: bool = False, note: str = "undone
 
 def _step(entry: Entry, force: bool) -> Step:
     """Look at one object, and put it back where that is right."""
+    if entry.target.kind == "file":
+        objects.tidy(entry.target.name)
     present, why = look([entry])
     step = plan([entry], present, force)[0]
     step.why = why.get(entry.target, step.why)
