@@ -81,9 +81,8 @@ class _Findings(ast.NodeVisitor):
             node = self.constants.get(node.id)
         if not isinstance(node, ast.List):
             return set()
-        return {
-            one.value for one in node.elts if isinstance(one, ast.Constant) and re.match(r"\A[A-Z][0-9]{2}\Z", str(one.value))
-        }
+        texts = [str(one.value) for one in node.elts if isinstance(one, ast.Constant)]
+        return {text for text in texts if re.match(r"\A[A-Z][0-9]{2}\Z", text)}
 
 
 def findings_in_code() -> dict[str, set[str]]:
