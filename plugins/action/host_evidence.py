@@ -43,6 +43,11 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         arguments = {name: value for name, value in self._arguments(variables).items() if value is not None and value != ""}
         folder = arguments.pop("run", None)
+        if folder is None:
+            # No run to store it in: the module's own answer, evidence included, is what was asked for.
+            arguments.pop("probe_peers", None)
+            base.update(self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars))
+            return base
         if not isinstance(folder, str) or not os.path.isdir(folder):
             raise AnsibleActionFail(
                 f"run: found {clean(repr(folder), 200)}; it must be the folder that netops.fleet.fleet_run returned; run it first"
