@@ -69,7 +69,7 @@ options:
         type: dict
         default: {}
       status:
-        description: The status that is expected; any from 200 to 299 when it is not given.
+        description: The status that is expected; any from 200 to 399 when it is not given.
         type: int
       contains:
         description: Text the answer's body must contain.
