@@ -32,12 +32,12 @@ def run(options: Options) -> list[Figure]:
         on_hosts: dict[str, list[float]] = {"ping": [], "diagnose": []}
 
         def ping(*more: str) -> measure.Measured:
-            return ansible_runs.play(ansible_runs.PLAYS / "ping.yml", lab.inventory, forks=FORKS, more=more, interval=0.05)
+            return ansible_runs.play(ansible_runs.PLAYS / "ping.yml", lab.inventory, forks=FORKS, more=more, interval=0.1)
 
         def diagnose(*more: str) -> measure.Measured:
             variables = {"diagnose_window": 0, "diagnose_target": "tcp/1678", "diagnose_output": str(folder)}
             found = ansible_runs.play(
-                ansible_runs.DIAGNOSE, lab.inventory, forks=FORKS, variables=variables, more=more, interval=0.05
+                ansible_runs.DIAGNOSE, lab.inventory, forks=FORKS, variables=variables, more=more, interval=0.1
             )
             if f"{HOSTS if not more else 1} hosts" not in found.output or "without evidence" in found.output:
                 raise measure.MeasureError(f"the diagnosis did not reach all hosts:\n{found.output}")

@@ -136,7 +136,7 @@ def _reachability(facts: Facts) -> dict[str, Any]:
     target = facts.target
     assert target is not None
     if target.address is None:
-        dead = [one for one in facts.items("neighbours") if one.get("state") == "FAILED" and one["address"] in _gateways(facts)]
+        dead = [one for one in facts.items("neighbours") if one.get("state") == "failed" and one["address"] in _gateways(facts)]
         if dead:
             return _step("reachability", BAD, f"the default gateway {dead[0]['address']} does not answer on {dead[0]['dev']}")
         return _step(

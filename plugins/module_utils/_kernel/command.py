@@ -92,7 +92,8 @@ def _collect(process: subprocess.Popen[bytes], full: tuple[str, ...], timeout: f
     deadline = time.monotonic() + timeout
     chunks: dict[str, list[bytes]] = {"out": [], "err": []}
     size, truncated, late, pending = 0, False, False, memoryview(stdin)
-    assert process.stdout is not None and process.stderr is not None
+    if process.stdout is None or process.stderr is None:
+        raise AssertionError("the pipes that were asked for are there")
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, "out")
         selector.register(process.stderr, selectors.EVENT_READ, "err")
