@@ -180,3 +180,15 @@ def failed(steps: Iterable[Step]) -> list[str]:
 
 def foreign(steps: Iterable[Step]) -> list[str]:
     return [f"{step.target}: {step.why}" for step in steps if step.verdict == "foreign"]
+
+
+def diff(steps: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Steps (Step.to_dict) as Ansible prints a difference."""
+    texts: dict[str, list[str]] = {"before": [], "after": []}
+    for step in steps:
+        if step["verdict"] == "restore":
+            for side, lines in texts.items():
+                state = step[side]
+                shown = "(not there)" if state is None else state.get("value", state.get("text", state.get("link", state)))
+                lines.append(f"{step['kind']} {step['name']} = {shown}\n")
+    return [{side: "".join(lines) for side, lines in texts.items()}]
