@@ -74,8 +74,10 @@ class ActionModule(ActionBase):
             if failure is not None:
                 back = _told(variables, host, "__tune_kernel_back")
                 rolled = back is None or not back.get("failed")
+                before = _told(variables, host, "__tune_kernel_before")
+                untouched = "sick" if before is None or before.get("failed") else "unchanged"
                 touched = bool(change.get("change"))
-                found.fail(host, ("rolled back" if rolled else "failed") if touched else "sick", str(failure.get("msg")))
+                found.fail(host, ("rolled back" if rolled else "failed") if touched else untouched, str(failure.get("msg")))
             elif host not in present:
                 found.fail(host, "unreachable", "it was lost on the way; its dead-man's timer, or rollback.yml, takes it back")
             else:
@@ -104,9 +106,8 @@ class ActionModule(ActionBase):
                 self._display.display(line)
         told: dict[str, Any] = {"hosts": found.hosts, "reasons": found.reasons, "stopped": found.stopped}
         if found.stopped:
-            told.update(
-                failed=True, msg=f"The rollout stopped: {found.stopped}. Its last batch is rolled back; {len(waiting)} untouched."
-            )
+            end = f"Its last batch is rolled back, {len(waiting)} hosts are untouched."
+            told.update(failed=True, msg=f"The rollout stopped: {found.stopped}. {end}")
         return told
 
 

@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - netops.fleet contributors (@netops-fleet)
 description:
-  - Keeps a rollout's batches and failures on the controller, and holds the failures of the whole fleet against one budget. Ansible's
-    own C(max_fail_percentage) counts per batch.
+  - Keeps a rollout's batches and failures on the controller, and holds the failures of the whole fleet against one budget.
+    Ansible's own C(max_fail_percentage) counts per batch.
   - Runs once for all hosts of the batch and touches the controller only.
   - Used by C(playbooks/tune.yml), which shows the order of the steps.
 options:

@@ -12,9 +12,8 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import sys
 import zipfile
-from typing import Any
+from types import ModuleType
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files
 
@@ -24,11 +23,12 @@ _MAIN = "import sys\nfrom {name} import main\nsys.exit(main(sys.argv[1:]))\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build(name: str) -> bytes:
-    """A zip application whose program is ``main(arguments)`` of module ``name`` and which holds all that it imports.
+def build(program: ModuleType) -> bytes:
+    """A zip application whose program is ``main(arguments)`` of module ``program``, with all that it imports at module level.
 
-    Imports at module level are followed, as are names in the module's ``LATE``. Raises ImportError.
+    The module is given, not named: Ansible sends what it sees imported. Raises ImportError.
     """
+    name = program.__name__
     wanted = [name]
     sources: dict[str, str] = {}
     while wanted:
@@ -37,9 +37,8 @@ def build(name: str) -> bytes:
             continue
         module = importlib.import_module(current)
         sources[current] = _source(module)
-        wanted += [_PREFIX + late for late in getattr(module, "LATE", ())]
         for value in vars(module).values():
-            other = value.__name__ if isinstance(value, type(sys)) else getattr(value, "__module__", None)
+            other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(other, str) and other.startswith(_PREFIX):
                 wanted.append(other)
     content = {"__main__.py": _MAIN.format(name=name)}
@@ -55,7 +54,7 @@ def build(name: str) -> bytes:
     return stream.getvalue()
 
 
-def _source(module: Any) -> str:
+def _source(module: ModuleType) -> str:
     loader = getattr(module, "__loader__", None)
     source = loader.get_source(module.__name__) if loader is not None and hasattr(loader, "get_source") else None
     if not isinstance(source, str):
@@ -63,10 +62,10 @@ def _source(module: Any) -> str:
     return source
 
 
-def install(folder: str, file: str, name: str) -> str:
-    """Put the application of ``name`` into ``folder`` unless the same is there; returns its path. Raises OSError, ImportError."""
+def install(folder: str, file: str, program: ModuleType) -> str:
+    """Put the application of ``program`` into ``folder`` unless the same is there; returns its path. Raises OSError, ImportError."""
     path = os.path.join(folder, file)
-    data = build(name)
+    data = build(program)
     try:
         with open(path, "rb") as existing:
             if existing.read() == data:

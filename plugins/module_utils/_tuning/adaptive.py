@@ -23,7 +23,6 @@ OWNER = "sysctl_tuning"
 UNIT = "netops-fleet-adapt"
 _SERVICE = f"/etc/systemd/system/{UNIT}.service"
 _TIMER = f"/etc/systemd/system/{UNIT}.timer"
-_SELF = "ansible_collections.netops.fleet.plugins.module_utils._tuning.adaptive"
 _KEEP = 50
 KEYS = (("net.ipv4.tcp_rmem", False), ("net.ipv4.tcp_wmem", True))
 
@@ -120,7 +119,7 @@ def timer_changes(folder: str, interval: int) -> list[Difference]:
 
 def install(options: Any) -> None:
     """The program and its settings. Raises OSError."""
-    portable.install(options.folder, "adapt.pyz", _SELF)
+    portable.install(options.folder, "adapt.pyz", sys.modules[__name__])
     kept = load(options.folder)
     if kept.get("settings") != settings(options):
         _save(options.folder, {**kept, "settings": settings(options)})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, journal, lock, objects, portable, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, lock, objects, portable, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     adaptive,
@@ -28,7 +28,6 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
 )
 
 OWNER = "sysctl_tuning"
-_JOURNAL = "ansible_collections.netops.fleet.plugins.module_utils._safety.cli"
 
 _PATHS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -387,7 +386,7 @@ def unbroken() -> Iterator[None]:
 def _apply(
     options: Options, found: journal.Journal, changes: list[sysctl_plan.Difference], moved: dict[str, str] | None
 ) -> dict[str, Any]:
-    application = portable.install(options.folder, "journal.pyz", _JOURNAL)
+    application = portable.install(options.folder, deadman.APPLICATION, cli)
     if options.adapt and options.adapt_interval:
         adaptive.install(options)
     writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = []

@@ -80,9 +80,8 @@ def budget(given: Any, hosts: int) -> int:
     text = str(given).strip()
     number = text[:-1].strip() if text.endswith("%") else text
     if isinstance(given, bool) or not number.isdigit() or (text.endswith("%") and int(number) > 100):
-        raise RolloutError(
-            f"budget is {clean(repr(given), 60)}; it takes a number of hosts, such as 2, or a percentage such as 5%"
-        )
+        allowed = "it takes a number of hosts, such as 2, or a percentage such as 5%"
+        raise RolloutError(f"budget is {clean(repr(given), 60)}; {allowed}")
     return hosts * int(number) // 100 if text.endswith("%") else int(number)
 
 
