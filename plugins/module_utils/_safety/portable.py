@@ -63,7 +63,7 @@ def _source(module: ModuleType) -> str:
 
 
 def install(folder: str, file: str, program: ModuleType) -> str:
-    """Put the application of ``program`` into ``folder`` unless the same is there; returns its path. Raises OSError, ImportError."""
+    """Put the application of ``program`` into ``folder`` unless the same is there; returns its path. Raises OSError."""
     path = os.path.join(folder, file)
     data = build(program)
     try:

@@ -130,7 +130,7 @@ def undo(journal: Journal, change: str, force: bool = False, note: str = "undone
         if entry.target in present and entry.ours(present[entry.target])
     ]
     # The way back is a change like any other: killed in the middle of it, the journal still names every value.
-    own = journal.begin("undo", writes) if writes else None
+    own = journal.begin(entries[0].owner, writes) if writes else None
     # One by one, each looked at in its turn: restoring one may change those that follow from it.
     steps = [_step(entry, force) for entry in reversed(entries)]
     if own is not None:
