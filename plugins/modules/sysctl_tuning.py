@@ -223,6 +223,11 @@ skipped_keys:
   description: Keys that were left out, with the reason.
   returned: when O(state) is not V(absent)
   type: dict
+overridden:
+  description: Who wins over this module's values at the next boot or after it, one sentence each. They are warnings too.
+  returned: when O(state) is not V(absent)
+  type: list
+  elements: str
 notes:
   description: What the reader should know beside the plan.
   returned: when O(state) is not V(absent)

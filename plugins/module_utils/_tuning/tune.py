@@ -460,6 +460,7 @@ def _result(options: Options, work: Work, changes: list[sysctl_plan.Difference])
         "changes": [change.to_dict() for change in changes],
         "diff": sysctl_plan.diff(changes),
         "skipped_keys": {item.want.name: item.reason for item in work.plan.items if item.action == "skip"},
+        "overridden": list(work.plan.warnings),
         "warnings": list(work.plan.warnings),
         "notes": notes,
         "facts": work.facts,
