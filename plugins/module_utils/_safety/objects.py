@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files
 
-State = "dict[str, Any] | None"
+_OFF = {"enabled": False, "active": False}
 
 #: A file of settings is never larger; a larger one is somebody's mistake and not copied into the journal.
 MAX_FILE = 1 << 20
@@ -70,6 +70,9 @@ def same(target: Object, one: dict[str, Any] | None, other: dict[str, Any] | Non
         return sysctl.tokens(str(one.get("value"))) == sysctl.tokens(str(other.get("value")))
     if target.kind == "dir":
         return (one is None) == (other is None)
+    if target.kind == "unit":
+        # A unit whose file goes next is off like one that never was.
+        return (one or _OFF) == (other or _OFF)
     return one == other
 
 

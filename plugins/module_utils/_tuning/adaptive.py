@@ -55,16 +55,18 @@ def settings(options: Any) -> dict[str, Any]:
     return {"window": options.adapt_window, "link_mbit": options.link_mbit, "flows": options.flows or 64}
 
 
-def decide(options: Any, found: journal.Journal, remember: bool) -> dict[str, str]:
-    """One sample and its consequence: {key: whole value, "why": text}. remember: keep state and log (not in check mode)."""
-    return sample_and_decide(options.folder, settings(options), found, remember)
-
-
-def sample_and_decide(folder: str, how: dict[str, Any], found: journal.Journal, remember: bool) -> dict[str, str]:
-    """The bounds are the kernel's default and what was there before (low), the memory's share per flow (high)."""
+def measure(window: float) -> adapt.Sample:
+    """One sample. Taken without the lock, so that nobody waits for it."""
     before, started = host.traffic(), time.monotonic()
-    time.sleep(float(how["window"]))
-    sample = host.sample(time.monotonic() - started, before, host.traffic())
+    time.sleep(window)
+    return host.sample(time.monotonic() - started, before, host.traffic())
+
+
+def decide(folder: str, how: dict[str, Any], sample: adapt.Sample, found: journal.Journal, remember: bool) -> dict[str, str]:
+    """What follows from a sample: {key: whole value, "why": text}. remember: keep state and log (not in check mode).
+
+    The bounds are the kernel's default and what was there before (low), the memory's share per flow (high).
+    """
     link = float(how.get("link_mbit") or host.link_mbit() or 10000.0)
     score = adapt.load(sample, link)
     kept = load(folder)
@@ -134,10 +136,11 @@ def main(arguments: list[str]) -> int:
     if not isinstance(how, dict):
         print(f"{_path(chosen.folder)} holds no settings; run sysctl_tuning with adapt first", file=sys.stderr)
         return 1
+    sample = measure(float(how["window"]))
     try:
         with lock.Lock(chosen.folder, UNIT):
             found = journal.Journal(chosen.folder)
-            values = sample_and_decide(chosen.folder, how, found, remember=True)
+            values = decide(chosen.folder, how, sample, found, remember=True)
             why = values.pop("why", "")
             writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = []
             for key, value in values.items():

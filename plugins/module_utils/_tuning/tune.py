@@ -17,6 +17,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import comman
 from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, lock, objects, portable, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
+    adapt,
     adaptive,
     bdp,
     boot_order,
@@ -28,6 +29,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
 )
 
 OWNER = "sysctl_tuning"
+#: Seconds to wait for a change that is about to end, such as a step of adaptive buffers; a longer one is refused.
+_PATIENCE = 3.0
 
 _PATHS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -329,16 +332,17 @@ def run(options: Options, check: bool) -> dict[str, Any]:
     """What the module returns. Raises TuneError, lock.Busy, journal.JournalError."""
     if options.state == "absent":
         return back(options, check)
+    sample = adaptive.measure(options.adapt_window) if options.adapt else None
     if check or options.state == "planned":
         found = journal.Journal(options.folder)
-        moved = adaptive.decide(options, found, remember=False) if options.adapt else None
+        moved = _moved(options, sample, found, remember=False)
         work = study(options, found, moved)
         _refuse(work)
         return _result(options, work, [change for change in work.changes if _differs(change)])
     _make_folder(options.folder)
-    with lock.Lock(options.folder, OWNER):
+    with lock.Lock(options.folder, OWNER, wait=_PATIENCE):
         found = journal.Journal(options.folder)
-        moved = adaptive.decide(options, found, remember=True) if options.adapt else None
+        moved = _moved(options, sample, found, remember=True)
         work = study(options, found, moved)
         _refuse(work)
         changes = work.changes
@@ -351,6 +355,12 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         with unbroken():
             result.update(_apply(options, found, changes, moved))
         return result
+
+
+def _moved(options: Options, sample: adapt.Sample | None, found: journal.Journal, remember: bool) -> dict[str, str] | None:
+    if sample is None:
+        return None
+    return adaptive.decide(options.folder, adaptive.settings(options), sample, found, remember)
 
 
 def _differs(change: sysctl_plan.Difference) -> bool:
@@ -483,7 +493,7 @@ def back(options: Options, check: bool) -> dict[str, Any]:
         found = journal.Journal(options.folder)
         if not rollback.select(found, OWNER):
             return rolled([], [])
-        with lock.Lock(options.folder, OWNER), unbroken():
+        with lock.Lock(options.folder, OWNER, wait=_PATIENCE), unbroken():
             steps = rollback.run(journal.Journal(options.folder), OWNER, options.force, note="state absent")
             deadman.disarm(options.folder)
     failed = rollback.failed(steps)
