@@ -51,8 +51,7 @@ def _of(findings: list[Finding], *ids: str) -> Finding | None:
 
 
 def _listening(facts: Facts, findings: list[Finding]) -> dict[str, Any]:
-    target = facts.target
-    assert target is not None
+    target = facts.asked
     if not facts.known("sockets"):
         return _step("listening", DOUBT, "sockets could not be read")
     found = _of(findings, "port-not-listening", "port-listens-elsewhere") or next(
@@ -133,8 +132,7 @@ def _place(hook: dict[str, Any]) -> str:
 
 def _reachability(facts: Facts) -> dict[str, Any]:
     """What probes of this host say; peers' probes of it are joined by the controller."""
-    target = facts.target
-    assert target is not None
+    target = facts.asked
     if target.address is None:
         dead = [one for one in facts.items("neighbours") if one.get("state") == "failed" and one["address"] in _gateways(facts)]
         if dead:

@@ -28,6 +28,13 @@ class Facts:
     def section(self, name: str) -> Any:
         return self._sections.get(name)
 
+    @property
+    def asked(self) -> Target:
+        """The target, for findings that are only made when there is one."""
+        if self.target is None:
+            raise ValueError("this evidence is about no target")
+        return self.target
+
     def ruleset(self) -> model.Ruleset | None:
         """The packet filter; built once from its section unless the reader's own object was handed in."""
         raw = self._sections.get("firewall")

@@ -86,15 +86,26 @@ def find(facts: Facts, found: Verdicts) -> list[Finding]:
     for flow in found.flows:
         if flow.decision.verdict in (walk.DROP, walk.REJECT):
             grouped.setdefault(id(flow.decision.rule or flow.decision.chain), []).append(flow)
-    return [_finding(facts, found, flows) for flows in grouped.values()]
+    if found.walker is None:
+        return []
+    return [_finding(facts, found.flows, found.walker, flows) for flows in grouped.values()]
 
 
-def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
-    target = facts.target
-    assert target is not None and found.walker is not None
+def _whole_family(every: list[Flow], stopped: list[Flow]) -> bool:
+    """Is all of IPv4 stopped, or all there is? IPv6 alone leaves the way that clients fall back to."""
+    families = {flow.packet.family for flow in every}
+    for family in (4, 6):
+        count = sum(1 for flow in every if flow.packet.family == family)
+        if count and count == sum(1 for flow in stopped if flow.packet.family == family):
+            return family == 4 or families == {6}
+    return False
+
+
+def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[Flow]) -> Finding:
+    target = facts.asked
     decision, packet = flows[0].decision, flows[0].packet
     verb = "rejects" if decision.verdict == walk.REJECT else "drops"
-    every = len(flows) == len(found.flows)
+    everything = len(flows) == len(every)
     stopped = sorted({flow.packet.daddr or "?" for flow in flows})
     rule, chain = decision.rule, decision.chain
     evidence = [
@@ -102,6 +113,7 @@ def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
         for flow in flows[:4]
     ]
     data: dict[str, Any] = {"verdict": decision.verdict, "addresses": stopped}
+    subject, summary = "the packet filter", f"The packet filter {verb} {target}."
     if rule is not None:
         subject = rule.where()
         summary = f"{subject} {verb} {target}: {rule.text}"
@@ -115,8 +127,7 @@ def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
         if rule.owner != "user":
             evidence.append(f"it belongs to {rule.owner}")
         data.update(rule={key: value for key, value in rule.to_dict().items() if key != "parts"})
-    else:
-        assert chain is not None
+    elif chain is not None:
         place = f"{chain.backend} {chain.family} {chain.table} {chain.name}"
         subject = f"{place} policy {chain.policy}"
         summary = f"No rule of {place} accepts {target}, and its policy drops the rest."
@@ -126,11 +137,11 @@ def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
     return Finding(
         id="firewall-drops-target",
         grade="proven",
-        severity="critical" if every else "warning",
+        severity="critical" if _whole_family(every, flows) else "warning",
         subject=subject,
-        summary=summary if every else f"{summary} (for {', '.join(stopped)})",
+        summary=summary if everything else f"{summary} (for {', '.join(stopped)})",
         evidence=evidence,
-        fix=_fix(found.walker, packet, decision),
+        fix=_fix(walker, packet, decision),
         requirement=REQUIREMENT,
         data=data,
     )

@@ -56,8 +56,7 @@ def accepts(listener: dict[str, Any], address: str, family: int) -> bool:
 
 
 def _nobody(facts: Facts) -> Finding:
-    target = facts.target
-    assert target is not None
+    target = facts.asked
     everyone = (facts.section("sockets") or {}).get("listeners") or []
     others = sorted({(one["port"], one.get("process") or "?") for one in everyone if one["proto"] == target.proto})
     shown = ", ".join(f"{port} ({process})" for port, process in others[:12]) or "none"
@@ -78,8 +77,7 @@ def _nobody(facts: Facts) -> Finding:
 
 
 def _elsewhere(facts: Facts, listeners: list[dict[str, Any]], missing: list[int], present: set[int]) -> Finding:
-    target = facts.target
-    assert target is not None
+    target = facts.asked
     addresses = sorted({one["address"] for one in listeners})
     loopback = all(is_loopback(address) for address in addresses)
     whole = set(missing) == present
@@ -99,7 +97,7 @@ def _elsewhere(facts: Facts, listeners: list[dict[str, Any]], missing: list[int]
     return Finding(
         id="port-listens-elsewhere",
         grade="proven",
-        severity="critical" if whole else "warning",
+        severity="critical" if whole or 4 in missing else "warning",
         subject=f"{target} on {', '.join(addresses)}",
         summary=summary,
         evidence=[f"{shown_process(one)} listens on {shown_address(one['address'], one['port'])}" for one in listeners]
