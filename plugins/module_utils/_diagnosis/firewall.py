@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, neighbour_of
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.ports import covered
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.ports import Moved, covered
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import fixes, model, walk
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
 
@@ -41,6 +41,18 @@ class Verdicts:
     walker: walk.Walker | None = None
     unread: str | None = None
 
+    def moved(self) -> list[Moved]:
+        """Where rules send the target's packets instead of to its port here."""
+        found: dict[tuple[object, ...], Moved] = {}
+        for flow in self.flows:
+            for one in flow.decision.moved:
+                there = one.packet
+                if (there.daddr, there.dport) != (flow.packet.daddr, flow.packet.dport):
+                    key = (id(one.rule), there.daddr, there.dport)
+                    sure = one.sure or (key in found and found[key].sure)
+                    found[key] = Moved(one.rule.where(), there.daddr, there.dport, there.local is True, sure)
+        return list(found.values())
+
 
 def verdicts(facts: Facts) -> Verdicts:
     """Walk one packet per own address (and family) from a peer or a neighbour to the target."""
@@ -50,13 +62,15 @@ def verdicts(facts: Facts) -> Verdicts:
     ruleset = facts.ruleset()
     if ruleset is None:
         return Verdicts(unread="the packet filter was not read")
-    walker = walk.Walker(ruleset)
+    walker = walk.Walker(ruleset, frozenset(one["address"] for one in facts.items("addresses")), facts.way_out)
     listeners = facts.listeners(target.proto, target.port)
     served = [address for family in (4, 6) for address in covered(facts, listeners, family)]
     out = Verdicts(walker=walker)
     for own in facts.global_addresses()[:16]:
         if served and own["address"] not in served:
             continue  # nobody listens there: a rule is not what stops it
+        link = facts.way_in(own)
+        lower = facts.under(link)
         for sender, label in _senders(facts, own):
             packet = Packet(
                 family=own["family"],
@@ -65,8 +79,11 @@ def verdicts(facts: Facts) -> Verdicts:
                 daddr=own["address"],
                 sport=_CLIENT_PORT,
                 dport=target.port,
-                iif=own["link"],
+                iif=link,
                 oif="",
+                lower=lower,
+                bridge=facts.links.get(link or "", {}).get("kind") == "bridge",
+                reverse=facts.leads_back(sender, own, link),
             )
             out.flows.append(Flow(packet, label, walker.incoming(packet)))
     return out
@@ -159,9 +176,9 @@ def _fix(walker: walk.Walker, packet: Packet, decision: walk.Decision) -> list[s
             return commands + [command]
         if rule is None:
             if chain is not None:
-                commands.append(fixes.allow(chain, packet))
+                commands.append(fixes.allow(chain, decision.packet or packet))
             return commands
-        if owner != "user":
+        if owner != "user" and rule.chain != "DOCKER-USER":  # docker makes that chain, and leaves its rules to the operator
             commands.append(f"# {owner} wrote this rule and may write it again: change it there")
         if _wider(rule):
             commands.append("# this rule covers more than this port; what else it covers passes too once it is gone")
