@@ -64,6 +64,11 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
         ("firewall-drops-target", "proven", "warning", "2001:db8::11"),
     ),
     (
+        "a rule drops IPv4 only",
+        {"firewall": ruleset({"parts": [match("meta nfproto", "ipv4"), match("tcp dport", 1678)], "verdict": DROP})},
+        ("firewall-drops-target", "proven", "critical", "192.0.2.11"),
+    ),
+    (
         "accept queue full",
         {"sockets": sockets(listeners=[listener(backlog=5, queue=6)])},
         ("accept-queue-overflow", "proven", "critical", "full: 6 wait, backlog 5"),

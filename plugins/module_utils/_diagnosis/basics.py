@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import STACKED, Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
 
@@ -28,7 +28,7 @@ def links(facts: Facts) -> list[Finding]:
     out = []
     addressed = {one["link"] for one in facts.items("addresses") if one.get("scope") in ("global", "site")}
     # A bridge port, a bond member or the lower device of a VLAN needs no address of its own.
-    lower = {one.get("peer_index") for one in facts.items("links") if one.get("kind") in ("vlan", "macvlan", "ipvlan", "macsec")}
+    lower = {one.get("peer_index") for one in facts.items("links") if one.get("kind") in STACKED}
     used = {one.get("dev") for one in facts.default_routes()}
     for link in facts.items("links"):
         if not link.get("up") or not (link.get("physical") or link["name"] in used):

@@ -103,8 +103,8 @@ def remote_target(facts: Facts) -> list[Finding]:
 
 
 def _unreached(facts: Facts, one: dict[str, Any]) -> Finding:
-    target = facts.target
-    assert target is not None and target.address is not None
+    target = facts.asked
+    address = target.address or ""
     status = str(one.get("status"))
     return Finding(
         id="target-unreachable",
@@ -113,6 +113,6 @@ def _unreached(facts: Facts, one: dict[str, Any]) -> Finding:
         subject=str(target),
         summary=f"This host cannot reach {target}: {status}; {MEANING.get(status, 'see the evidence')}.",
         evidence=[f"probe to {target}: {status}" + (f" ({one['detail']})" if one.get("detail") else "")],
-        fix=[f"ip route get {word(target.address)}", "# then diagnose the other side with the same target"],
+        fix=[f"ip route get {word(address)}", "# then diagnose the other side with the same target"],
         requirement=["D01", "D10"],
     )
