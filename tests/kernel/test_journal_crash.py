@@ -12,7 +12,8 @@ from tests.kernel.tuning import PRELUDE
 pytestmark = pytest.mark.kernel
 
 KILL = """
-NAMES = ("write", "pwrite", "fsync", "rename", "link", "symlink", "unlink", "mkdir", "rmdir", "chmod", "fchmod", "fchown", "ftruncate")
+NAMES = ("write", "pwrite", "fsync", "rename", "link", "symlink", "unlink", "mkdir", "rmdir", "chmod", "fchmod", "fchown",
+         "ftruncate")
 REAL = {name: getattr(os, name) for name in NAMES}
 REAL_OPEN = os.open
 
@@ -63,8 +64,8 @@ def clean():
         os.unlink(os.path.join(FOLDER, name))
 
 GIVEN = dict(
-    profile="inference", paths=[{"name": "peers", "rtt_ms": 2.0, "mbit": 100000}], flows=4, nofile=65536, services=["nginx"], pam=True,
-    settings={"net.ipv4.ip_forward": "1"},
+    profile="inference", paths=[{"name": "peers", "rtt_ms": 2.0, "mbit": 100000}], flows=4, nofile=65536, services=["nginx"],
+    pam=True, settings={"net.ipv4.ip_forward": "1"},
 )
 sysctl.write("net.ipv4.ip_forward", "0")
 Path("/etc/sysctl.d/50-own.conf").write_text("net.ipv4.tcp_fin_timeout = 60\\n")

@@ -21,7 +21,8 @@ def test_apply_second_run_and_way_back(ns) -> None:
         ns,
         """
 before = snapshot()
-given = dict(profile="inference", paths=[{"name": "peers", "rtt_ms": 2.0, "mbit": 100000}], flows=4, nofile=65536, services=["nginx"], pam=True)
+given = dict(profile="inference", paths=[{"name": "peers", "rtt_ms": 2.0, "mbit": 100000}], flows=4, nofile=65536,
+             services=["nginx"], pam=True)
 check = tune.run(options(**given), check=True)
 assert snapshot() == before, "check mode changed something"
 assert not os.path.exists(FOLDER), "check mode left a folder"
@@ -34,7 +35,8 @@ modes = [oct(os.stat(FOLDER).st_mode), oct(os.stat(FOLDER + "/journal.jsonl").st
 third = tune.run(options(state="absent"), check=True)
 back = tune.run(options(state="absent"), check=False)
 print(json.dumps({
-    "same_list": check["changes"] == first["changes"], "same_diff": check["diff"] == first["diff"], "changed": [check["changed"], first["changed"]],
+    "same_list": check["changes"] == first["changes"], "same_diff": check["diff"] == first["diff"],
+    "changed": [check["changed"], first["changed"]],
     "second": [second["changed"], second["changes"], second["diff"]], "shown": shown, "own": own, "modes": modes,
     "back": [third["changed"], back["changed"], len(third["changes"]), len(back["changes"]), len(first["changes"])],
     "restored": snapshot() == before, "again": tune.run(options(state="absent"), check=False)["changed"],
@@ -136,7 +138,8 @@ Path("/etc/sysctl.d/10-old.conf").write_text("net.ipv4.tcp_fin_timeout = 90\\n")
 first = tune.run(options(profile="inference"), check=False)
 items = {item["key"]: item for item in first["plan"]}
 again = tune.run(options(profile="inference"), check=False)
-print(json.dumps([first["warnings"], items["net.core.somaxconn"]["boot"], items["net.ipv4.tcp_fin_timeout"]["boot"], again["changed"], again["warnings"]]))
+boots = [items[key]["boot"] for key in ("net.core.somaxconn", "net.ipv4.tcp_fin_timeout")]
+print(json.dumps([first["warnings"], *boots, again["changed"], again["warnings"]]))
 """,
     )
     warnings, boot, ours, changed, again = out
@@ -261,7 +264,8 @@ def test_reading_a_plan_changes_nothing(ns) -> None:
         """
 before = snapshot()
 for profile in ("inference", "training", "gateway", "storage", "own"):
-    tune.run(options(state="planned", profile=profile, paths=[{"name": "far", "rtt_ms": 50.0, "mbit": 10000}], connections=60000), check=False)
+    far = [{"name": "far", "rtt_ms": 50.0, "mbit": 10000}]
+    tune.run(options(state="planned", profile=profile, paths=far, connections=60000), check=False)
 print(json.dumps([before == snapshot(), os.path.exists(FOLDER)]))
 """,
     )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 netops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writers that come after systemd-sysctl; the order of sysctl.d itself is tests/kernel/test_boot_order.py, with systemd as witness."""
+"""Writers that come after systemd-sysctl. The order of sysctl.d: tests/kernel/test_boot_order.py, systemd is the witness."""
 
 from __future__ import annotations
 
