@@ -180,12 +180,13 @@ def test_a_node_port_without_endpoints_is_refused_by_its_rule(pair: Any) -> None
 
 
 def test_a_link_without_address_is_right_where_the_address_is_kept_on_lo(pair: Any) -> None:
-    _client, host = pair
+    client, host = pair
+    client.run(["ip", "-6", "addr", "add", "fe80::1/64", "dev", "va", "nodad"])
     script = """
     ip addr flush dev vb scope global
     ip addr add 192.0.2.7/32 dev lo
     ip -6 addr add 2001:db8::7/128 dev lo
-    ip route add default via inet6 fe80::1 dev vb
+    ip -4 route add default via inet6 fe80::1 dev vb
     """
     host.run(["sh", "-es"], input=script)
     assert _ids(_diagnose(host, None)) == []
