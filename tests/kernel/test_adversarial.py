@@ -177,3 +177,21 @@ def test_a_node_port_without_endpoints_is_refused_by_its_rule(pair: Any) -> None
     evidence = _diagnose(host, "tcp/31999")
     finding = next(one for one in evidence["findings"] if one["id"] == "firewall-drops-target")
     assert "refuse" in finding["subject"]
+
+
+def test_a_link_without_address_is_right_where_the_address_is_kept_on_lo(pair: Any) -> None:
+    client, host = pair
+    client.run(["ip", "-6", "addr", "add", "fe80::1/64", "dev", "va", "nodad"])
+    script = """
+    ip addr flush dev vb scope global
+    ip addr add 192.0.2.7/32 dev lo
+    ip -6 addr add 2001:db8::7/128 dev lo
+    ip -4 route add default via inet6 fe80::1 dev vb
+    """
+    host.run(["sh", "-es"], input=script)
+    assert _ids(_diagnose(host, None)) == []
+    host.start_python(_SERVER, "1678")
+    rule = "table inet f {\nchain i {\ntype filter hook input priority 0\niifname vb tcp dport 1678 drop\n}\n}\n"
+    host.run(["nft", "-f", "-"], input=rule)
+    found = [one for one in _diagnose(host, "tcp/1678")["findings"] if one["id"] == "firewall-drops-target"]
+    assert [one["data"]["addresses"] for one in found] == [["192.0.2.7"]]
