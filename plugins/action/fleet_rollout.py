@@ -39,12 +39,13 @@ class ActionModule(ActionBase):
         """After the preflight of the whole fleet: hosts that failed it count before anything is touched."""
         hosts = [str(host) for host in variables.get("ansible_play_hosts_all") or ()]
         found = rollout.begin(str(self._task.args.get("output") or "reports"), hosts, self._task.args.get("budget", 0))
-        for host in hosts:
-            before = _told(variables, host, "__tune_kernel_preflight")
-            if before is None or before.get("unreachable"):
+        before = {host: _told(variables, host, "__tune_kernel_preflight") for host in hosts}
+        # A rollout may do without a preflight; with one, a host that has no answer was lost in it.
+        for host, answer in before.items() if any(before.values()) else ():
+            if answer is None or answer.get("unreachable"):
                 found.fail(host, "unreachable", "it did not answer the preflight")
-            elif before.get("failed"):
-                found.fail(host, "sick", str(before.get("msg") or "the preflight failed"))
+            elif answer.get("failed"):
+                found.fail(host, "sick", str(answer.get("msg") or "the preflight failed"))
         told = {"folder": found.folder, "budget": found.budget, "bad": found.bad()}
         if found.over():
             told.update(failed=True, msg=f"Nothing was touched: {found.stop()}.\n" + "\n".join(found.lines()))
