@@ -25,7 +25,6 @@ TIMER = "netops-fleet-deadman"
 BOOT_UNIT = "/etc/systemd/system/netops-fleet-deadman-boot.service"
 _BOOT_LINK = "/etc/systemd/system/sysinit.target.wants/netops-fleet-deadman-boot.service"
 APPLICATION = "journal.pyz"
-LEAST, MOST = 10, 3600
 
 _BOOT_TEXT = """# Written by netops.fleet while a change waits for its confirmation; removed with it.
 [Unit]

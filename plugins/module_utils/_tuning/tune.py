@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, lock, objects, portable, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, lock, objects, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
-    adapt,
-    adaptive,
     bdp,
     boot_order,
     host,
@@ -116,8 +114,8 @@ class Options:
             value = params.get(name)
             if value is not None and not low <= value <= high:
                 raise TuneError(f"{name} is {value}; allowed are {low} to {high}")
-        if params["deadman"] and not deadman.LEAST <= params["deadman"] <= deadman.MOST:
-            raise TuneError(f"deadman is {params['deadman']}; allowed are 0 and {deadman.LEAST} to {deadman.MOST} seconds")
+        if params["deadman"] and not 10 <= params["deadman"] <= 3600:
+            raise TuneError(f"deadman is {params['deadman']}; allowed are 0 and 10 to 3600 seconds")
         if not 0.1 <= params["adapt_window"] <= 300:
             raise TuneError(f"adapt_window is {params['adapt_window']}; allowed are 0.1 to 300 seconds")
         if params["adapt_interval"] and not 10 <= params["adapt_interval"] <= 86400:
@@ -207,7 +205,7 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     changes, errors = list(plan.changes), list(plan.errors)
     _limits(options, plan, present, changes, errors)
     if options.adapt and options.adapt_interval:
-        changes += adaptive.timer_changes(options.folder, options.adapt_interval)
+        changes += _adaptive().timer_changes(options.folder, options.adapt_interval)
     changes += _released(live, {change.target for change in changes} | _kept(options, plan))
     was, will = originals.get("net.core.somaxconn"), _will(plan, present, "net.core.somaxconn")
     shown = {
@@ -296,7 +294,7 @@ def _kept(options: Options, plan: sysctl_plan.Plan) -> set[Object]:
     for path in limits.wanted_files(options.nofile, options.services, options.pam):
         kept |= {Object("file", path), Object("dir", path.rpartition("/")[0])}
     if options.adapt and options.adapt_interval:
-        kept |= set(adaptive.timer_objects())
+        kept |= set(_adaptive().timer_objects())
     return kept
 
 
@@ -332,7 +330,7 @@ def run(options: Options, check: bool) -> dict[str, Any]:
     """What the module returns. Raises TuneError, lock.Busy, journal.JournalError."""
     if options.state == "absent":
         return back(options, check)
-    sample = adaptive.measure(options.adapt_window) if options.adapt else None
+    sample = _adaptive().measure(options.adapt_window) if options.adapt else None
     if check or options.state == "planned":
         found = journal.Journal(options.folder)
         moved = _moved(options, sample, found, remember=False)
@@ -357,10 +355,18 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         return result
 
 
-def _moved(options: Options, sample: adapt.Sample | None, found: journal.Journal, remember: bool) -> dict[str, str] | None:
+def _moved(options: Options, sample: Any, found: journal.Journal, remember: bool) -> dict[str, str] | None:
     if sample is None:
         return None
-    return adaptive.decide(options.folder, adaptive.settings(options), sample, found, remember)
+    values: dict[str, str] = _adaptive().decide(options.folder, _adaptive().settings(options), sample, found, remember)
+    return values
+
+
+def _adaptive() -> Any:
+    """Imported late, as the dead-man's timer is: each file that is not needed saves its compilation on every host."""
+    from ansible_collections.netops.fleet.plugins.module_utils._tuning import adaptive
+
+    return adaptive
 
 
 def _differs(change: sysctl_plan.Difference) -> bool:
@@ -396,9 +402,11 @@ def unbroken() -> Iterator[None]:
 def _apply(
     options: Options, found: journal.Journal, changes: list[sysctl_plan.Difference], moved: dict[str, str] | None
 ) -> dict[str, Any]:
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, portable
+
     application = portable.install(options.folder, deadman.APPLICATION, cli)
     if options.adapt and options.adapt_interval:
-        adaptive.install(options)
+        _adaptive().install(options)
     writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = []
     for change in changes:
         for pattern in schema.COMPANIONS.get(change.target.name, ()) if change.target.kind == "sysctl" else ():
@@ -481,7 +489,7 @@ def _result(options: Options, work: Work, changes: list[sysctl_plan.Difference])
         "confirm_within": None,
     }
     if options.adapt:
-        result["ansible_facts"] = {"netops_fleet_adapt": adaptive.report(options.folder)}
+        result["ansible_facts"] = {"netops_fleet_adapt": _adaptive().report(options.folder)}
     return result
 
 
@@ -490,6 +498,8 @@ def back(options: Options, check: bool) -> dict[str, Any]:
     if check:
         steps = rollback.preview(journal.Journal(options.folder), OWNER, options.force)
     else:
+        from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
+
         found = journal.Journal(options.folder)
         if not rollback.select(found, OWNER):
             return rolled([], [])
