@@ -192,9 +192,8 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     wanted = profiles.make(options.profile, facts)
     wants = sysctl_plan.merge(wanted.wants, options.settings)
     notes = list(wanted.notes)
-    for position, want in enumerate(wants):
-        if moved is not None and want.name in moved and want.origin == "profile":
-            wants[position] = profiles.Want(want.name, moved[want.name], "adaptive: " + moved["why"], "T04")
+    if moved is not None:
+        wants = _adapted(wants, moved)
     own = objects.capture(Object("file", sysctl_plan.FILE))
     rules = objects.capture(Object("file", sysctl_plan.RULES))
     content, _rules = sysctl_plan.render(present, wants, options.missing)
@@ -219,6 +218,15 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     if options.paths and not facts.paths:
         notes.append("no link's speed is known: declare link_mbit, or mbit of each path; buffers are kept")
     return Work(plan, changes, notes, shown, errors, (_number(was), _number(will)))
+
+
+def _adapted(wants: list[profiles.Want], moved: dict[str, str]) -> list[profiles.Want]:
+    """What adaptive buffers decided, in place of the profile's; explicit keys stay."""
+    told = {want.name: want for want in wants}
+    for name, value in moved.items():
+        if name != "why" and (name not in told or told[name].origin == "profile"):
+            told[name] = profiles.Want(name, value, "adaptive: " + moved["why"], "T04")
+    return list(told.values())
 
 
 def _original(found: journal.Journal, name: str, value: str | None) -> str | None:
