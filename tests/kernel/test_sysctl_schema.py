@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._tuning import schema
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import parameters, sysctl
 
 pytestmark = pytest.mark.kernel
 
@@ -28,7 +27,7 @@ def here(ns, name: str) -> bool:
     )
 
 
-def values(known: schema.Key) -> list[str]:
+def values(known: parameters.Key) -> list[str]:
     """Both ends and the middle of what is allowed."""
     middle = (known.low + known.high) // 2
     if known.count == 1:
@@ -42,11 +41,11 @@ def values(known: schema.Key) -> list[str]:
 def test_what_is_allowed_the_kernel_takes_and_keeps(ns) -> None:
     tried = 0
     ns.run(["sysctl", "-q", "-w", "net.ipv4.ip_unprivileged_port_start=0"])
-    for name, known in schema.KEYS.items():
+    for name, known in parameters.KEYS.items():
         if known.count == 0 or known.scope == "global" or not here(ns, name):
             continue
         for value in values(known):
-            assert schema.check(name, value, None) is None, name
+            assert parameters.check(name, value, None) is None, name
             assert keep(ns, name, value) == value, f"{name} = {value}"
             tried += 1
     assert tried > 60, "hardly any key was there to be tried"
@@ -84,16 +83,16 @@ def test_what_the_kernel_gets_wrong_or_refuses_is_caught_before(ns, name: str, v
     ns.run(["sysctl", "-q", "-w", "net.ipv4.tcp_rmem=4096 131072 33554432"])
     ns.run(["sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=32768 60999"])
     assert keep(ns, name, value) == kept
-    refused = schema.check(name, value, "1")
+    refused = parameters.check(name, value, "1")
     assert refused is not None and refused.startswith(name)
 
 
 def test_a_key_without_rules_keeps_its_form(ns) -> None:
     present = ns.run(["sysctl", "-n", "net.ipv4.tcp_rto_min_us"]).stdout.strip()
-    assert schema.key("net.ipv4.tcp_rto_min_us") is None
-    assert schema.check("net.ipv4.tcp_rto_min_us", "200000", present) is None
-    assert "2 parts" in str(schema.check("net.ipv4.tcp_rto_min_us", "200000 5", present))
-    assert "decimal" in str(schema.check("net.ipv4.tcp_rto_min_us", "0200", present))
+    assert parameters.key("net.ipv4.tcp_rto_min_us") is None
+    assert parameters.check("net.ipv4.tcp_rto_min_us", "200000", present) is None
+    assert "2 parts" in str(parameters.check("net.ipv4.tcp_rto_min_us", "200000 5", present))
+    assert "decimal" in str(parameters.check("net.ipv4.tcp_rto_min_us", "0200", present))
 
 
 def test_names_are_the_kernels(ns) -> None:
@@ -103,5 +102,5 @@ def test_names_are_the_kernels(ns) -> None:
         full = sysctl.canonical(name)
         assert full == "net.ipv4.conf.va/7.rp_filter"
         ns.run(["test", "-f", sysctl.path(full)])
-        known = schema.key(full)
+        known = parameters.key(full)
         assert known is not None and known.cuts

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import parameters
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     adapt,
@@ -16,7 +17,6 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     boot_order,
     limits,
     profiles,
-    schema,
     sysctl_plan,
     tune,
 )
@@ -69,7 +69,7 @@ def test_the_memory_bounds_it_and_never_below_the_default() -> None:
 
 def test_one_flow_cannot_fill_every_path() -> None:
     found = buffer((400_000, 100), flows=1, memory=4096 * GIB)
-    assert found.maximum <= schema.INT_MAX
+    assert found.maximum <= parameters.INT_MAX
     assert "at least 5 flows" in found.notes[0]
 
 
@@ -94,7 +94,7 @@ def test_the_kernels_own_default() -> None:
     st.integers(1, 100_000),
     st.integers(1, 1_000_000),
     st.integers(64 * MIB, 4096 * GIB),
-    st.integers(4096, schema.INT_MAX),
+    st.integers(4096, parameters.INT_MAX),
 )
 def test_every_buffer_is_valid_and_never_below_the_default(
     paths: list[tuple[float, float]], flows: int, connections: int, memory: int, original: int
@@ -103,10 +103,10 @@ def test_every_buffer_is_valid_and_never_below_the_default(
     found = bdp.plan(
         [bdp.Path("p", rtt, mbit) for mbit, rtt in paths], flows, connections, floor, 131072, (memory // 16, ""), original
     )
-    assert max(floor, original) <= found.maximum <= schema.INT_MAX
+    assert max(floor, original) <= found.maximum <= parameters.INT_MAX
     assert 131072 <= found.start <= MIB
     triple = f"4096 {min(found.start, found.maximum)} {found.maximum}"
-    assert schema.check("net.ipv4.tcp_rmem", triple, None) is None
+    assert parameters.check("net.ipv4.tcp_rmem", triple, None) is None
 
 
 # --- profiles
@@ -139,9 +139,9 @@ def test_every_value_of_every_profile_is_allowed_and_explained(profile: str, con
     found = values(made)
     assert len(found) == len(made.wants) >= 30, "a key is wanted twice, or hardly any is"
     for want in made.wants:
-        assert schema.check(want.name, want.value, None) is None
+        assert parameters.check(want.name, want.value, None) is None
         assert len(want.why) > 10 and want.source
-    assert schema.conflicts(found) == []
+    assert parameters.conflicts(found) == []
     assert found["net.core.somaxconn"] == "65535"
     assert found["net.ipv4.tcp_timestamps"] == "1" and found["net.ipv4.tcp_tw_reuse"] == "1"
     assert found["fs.file-max"] == "9223372036854775807", "what was larger is not lowered"
@@ -250,8 +250,8 @@ def test_settings_that_are_none(given: dict[str, object], told: str) -> None:
 
 def test_neighbour_tables_must_rise() -> None:
     base = {f"net.ipv4.neigh.default.gc_thresh{number}": str(number * 1024) for number in (1, 2, 3)}
-    assert schema.conflicts(base) == []
-    assert "must rise" in schema.conflicts({**base, "net.ipv4.neigh.default.gc_thresh1": "8192"})[0]
+    assert parameters.conflicts(base) == []
+    assert "must rise" in parameters.conflicts({**base, "net.ipv4.neigh.default.gc_thresh1": "8192"})[0]
 
 
 # --- limits

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, lock, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._safety.journal import FOLDER, Journal, JournalError
@@ -52,34 +52,34 @@ def main(arguments: list[str]) -> int:
                 steps = rollback.undo(journal, chosen.change, chosen.force)
             deadman.disarm(chosen.folder)
     except (JournalError, lock.Busy, OSError) as error:
-        print(error, file=sys.stderr)
+        _say(error, sys.stderr)
         return 1
     return _tell(steps)
 
 
 def _tell(steps: list[rollback.Step]) -> int:
     for step in steps:
-        print(f"{step.verdict}: {step.target} {step.why}".rstrip())
+        _say(f"{step.verdict}: {step.target} {step.why}".rstrip())
     return 1 if rollback.failed(steps) or rollback.foreign(steps) else 0
 
 
 def _show(folder: str, as_json: bool) -> int:
     journal = Journal(folder)
     if as_json:
-        print(json.dumps(report(journal), indent=1))
+        _say(json.dumps(report(journal), indent=1))
         return 0
     for line in journal.problems:
-        print(line)
+        _say(line)
     waiting = deadman.armed(folder)
     if waiting is not None:
-        print(f"change {waiting['change']} waits for its confirmation until {_when(waiting['deadline'])}")
+        _say(f"change {waiting['change']} waits for its confirmation until {_when(waiting['deadline'])}")
     for change in journal.unfinished():
-        print(f"change {change.id} by {change.owner} of {_when(change.time)} was cut short; rollback or run the module again")
+        _say(f"change {change.id} by {change.owner} of {_when(change.time)} was cut short; rollback or run the module again")
     if not journal.live:
-        print("nothing differs from its original")
+        _say("nothing differs from its original")
     for entry in journal.live.values():
         before, after = _short(entry.original), _short(entry.wrote[-1] if entry.wrote else None)
-        print(f"{_when(entry.time)}  {entry.owner}  {entry.target}: {before} -> {after}")
+        _say(f"{_when(entry.time)}  {entry.owner}  {entry.target}: {before} -> {after}")
     return 0
 
 
@@ -125,5 +125,10 @@ def _expire(folder: str, after: float, change: str | None) -> int:
         steps = [] if found is None else rollback.undo(journal, found.id, note="nobody confirmed the change")
         if not rollback.failed(steps):
             deadman.disarm(folder)  # Else the next boot tries again.
-    print(f"change {waiting['change']} was not confirmed within {waiting['seconds']} s and is taken back")
+    _say(f"change {waiting['change']} was not confirmed within {waiting['seconds']} s and is taken back")
     return _tell(steps)
+
+
+def _say(text: object, stream: TextIO = sys.stdout) -> None:
+    """This runs as a program of its own, where print() would do."""
+    stream.write(f"{text}\n")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any
@@ -73,16 +72,10 @@ def arm(folder: str, change: str, seconds: int, application: str) -> None:
         if objects.systemd():
             _arm_systemd(folder, seconds, python, application)
         else:
-            # A service of this collection's own, not a tool: it outlives this process.
-            subprocess.Popen(
-                [python, application, "--folder", folder, "expire", "--after", str(seconds), "--change", change],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                close_fds=True,
-                cwd="/",
-                start_new_session=True,
-            )
+            # It outlives this process, and has nothing of it: no terminal, no pipe, no environment.
+            null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+            words = [python, application, "--folder", folder, "expire", "--after", str(seconds), "--change", change]
+            os.posix_spawn(python, words, {"PATH": ":".join(command.SEARCH_PATH)}, file_actions=null, setsid=True)
     except OSError as error:
         disarm(folder)
         raise DeadmanError(f"the dead-man's timer could not be set: {error.strerror or error}") from None

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files, journal, lock, objects, portable
@@ -134,7 +134,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     how = load(chosen.folder).get("settings")
     if not isinstance(how, dict):
-        print(f"{_path(chosen.folder)} holds no settings; run sysctl_tuning with adapt first", file=sys.stderr)
+        _say(f"{_path(chosen.folder)} holds no settings; run sysctl_tuning with adapt first", sys.stderr)
         return 1
     sample = measure(float(how["window"]))
     try:
@@ -147,15 +147,20 @@ def main(arguments: list[str]) -> int:
                 present = objects.capture(Object("sysctl", key))
                 if not objects.same(Object("sysctl", key), present, {"value": value}):
                     writes.append((Object("sysctl", key), present, {"value": value}))
-            print(why)
+            _say(why)
             if writes:
                 change = found.begin(OWNER, writes)
                 for target, _present, state in writes:
                     objects.put(target, state)
                 found.done(change)
     except lock.Busy as error:
-        print(f"passed over: {error}")
+        _say(f"passed over: {error}")
     except (journal.JournalError, objects.ObjectError, OSError) as error:
-        print(error, file=sys.stderr)
+        _say(error, sys.stderr)
         return 1
     return 0
+
+
+def _say(text: object, stream: TextIO = sys.stdout) -> None:
+    """This runs as a program of its own, where print() would do."""
+    stream.write(f"{text}\n")

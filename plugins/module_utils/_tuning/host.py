@@ -12,8 +12,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netlink, procfs, sockdiag, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._tuning import limits, schema
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netlink, parameters, procfs, sockdiag, sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._tuning import limits
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.adapt import Sample
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import Present
 
@@ -40,7 +40,7 @@ def present(names: Iterable[str]) -> Present:
         disciplines = qdiscs()
         if disciplines is not None:
             found.choices["net.core.default_qdisc"] = disciplines
-    wanted = {known.module for known in map(schema.key, found.values) if known is not None and known.module is not None}
+    wanted = {known.module for known in map(parameters.key, found.values) if known is not None and known.module is not None}
     found.modules = frozenset(name for name in wanted if _loadable(name))
     return found
 

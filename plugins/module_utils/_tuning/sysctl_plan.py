@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import parameters, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, file_state, same
-from ansible_collections.netops.fleet.plugins.module_utils._tuning import boot_order, schema
+from ansible_collections.netops.fleet.plugins.module_utils._tuning import boot_order
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.profiles import Want
 
 #: Sorts behind every number, and behind what packages install.
@@ -134,14 +134,14 @@ def make(
             force[want.name] = want.value
         if persist and item.action in ("set", "none"):
             _overridden(plan, item, file)
-    plan.errors += schema.conflicts({want.name: force[want.name] for want in wants if want.name in force} | _rest(force))
+    plan.errors += parameters.conflicts({want.name: force[want.name] for want in wants if want.name in force} | _rest(force))
     plan.file, rules = render(present, wants, missing) if persist else ("", "")
     if persist:
         _file(plan, Object("file", file), own_file, plan.file)
         _file(plan, Object("file", RULES), own_rules, rules)
     for item in plan.items:
         if item.action == "set":
-            known = schema.key(item.want.name)
+            known = parameters.key(item.want.name)
             before = {"value": item.present}
             target = Object("sysctl", item.want.name)
             plan.changes.append(Difference(target, before, {"value": item.want.value}, cuts=known is not None and known.cuts))
@@ -163,14 +163,14 @@ def _item(present: Present, boot: boot_order.Boot, want: Want, missing: str) -> 
         return item
     if now is None:
         item.action = _absent(want, missing)
-        known = schema.key(name)
+        known = parameters.key(name)
         item.reason = f"{name}: this kernel, or this namespace, does not have it"
-        if name in schema.GONE:
-            item.reason = f"{name}: {schema.GONE[name]}"
+        if name in parameters.GONE:
+            item.reason = f"{name}: {parameters.GONE[name]}"
         elif known is not None and known.module:
             item.reason += f" (it comes with the module {known.module}, which is not loaded)"
         return item
-    wrong = schema.check(name, value, now, present.choices.get(name))
+    wrong = parameters.check(name, value, now, present.choices.get(name))
     if wrong is not None:
         item.action, item.reason = "refuse", wrong
         return item
@@ -216,7 +216,7 @@ def render(present: Present, wants: list[Want], missing: str = "skip") -> tuple[
             continue
         if want.name in present.unwritable and sysctl.tokens(now) != sysctl.tokens(want.value):
             continue
-        known = schema.key(want.name)
+        known = parameters.key(want.name)
         # A leading - would hide a failure at boot; a key that is gone after a kernel update is logged and passed over anyway.
         lines.append(f"{want.name} = {sysctl.tokens(want.value)}\n")
         if known is not None and known.module is not None and known.module in present.modules:

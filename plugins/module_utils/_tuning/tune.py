@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, parameters, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, lock, objects, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
@@ -22,7 +22,6 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     host,
     limits,
     profiles,
-    schema,
     sysctl_plan,
 )
 
@@ -295,7 +294,7 @@ def _kept(options: Options, plan: sysctl_plan.Plan) -> set[Object]:
     """Objects that stay the collection's although they need no change."""
     kept = {Object("sysctl", item.want.name) for item in plan.items if item.action in ("set", "none")}
     for item in plan.items:
-        for pattern in schema.COMPANIONS.get(item.want.name, ()):
+        for pattern in parameters.COMPANIONS.get(item.want.name, ()):
             kept.update(Object("sysctl", name) for name in _matching(pattern))
     if options.persist:
         kept |= {Object("file", sysctl_plan.FILE), Object("file", sysctl_plan.RULES)}
@@ -417,7 +416,7 @@ def _apply(
         _adaptive().install(options)
     writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = []
     for change in changes:
-        for pattern in schema.COMPANIONS.get(change.target.name, ()) if change.target.kind == "sysctl" else ():
+        for pattern in parameters.COMPANIONS.get(change.target.name, ()) if change.target.kind == "sysctl" else ():
             for name in _matching(pattern):
                 value = sysctl.read(name)
                 if value is not None and name != change.target.name:

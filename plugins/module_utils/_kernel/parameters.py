@@ -198,7 +198,7 @@ def _check_form(name: str, words: list[str], present: str | None) -> str | None:
 def conflicts(values: dict[str, str]) -> list[str]:
     """Keys that are each fine and wrong together. values: what will be in force, by name."""
     found = []
-    if values.get("net.ipv4.tcp_timestamps") == "0" and values.get("net.ipv4.tcp_tw_reuse") in ("1", "2"):
+    if values.get("net.ipv4.tcp_timestamps") == "0" and values.get("net.ipv4.tcp_tw_reuse") == "1":
         found.append(
             "net.ipv4.tcp_tw_reuse needs time stamps, and net.ipv4.tcp_timestamps is 0: set it to 1, or tcp_tw_reuse to 0"
         )
