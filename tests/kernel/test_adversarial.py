@@ -179,8 +179,9 @@ def test_a_node_port_without_endpoints_is_refused_by_its_rule(pair: Any) -> None
     assert "refuse" in finding["subject"]
 
 
-def test_a_link_without_address_is_right_where_the_address_is_kept_on_lo(pair: Any) -> None:
+def test_a_link_without_address_is_right_where_the_address_is_kept_on_lo(pair: Any, wait_until: Any) -> None:
     client, host = pair
+    wait_until(lambda: "tentative" not in host.run(["ip", "-6", "addr", "show", "dev", "vb"]).stdout)
     client.run(["ip", "-6", "addr", "add", "fe80::1/64", "dev", "va", "nodad"])
     script = """
     ip addr flush dev vb scope global
