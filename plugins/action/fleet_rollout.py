@@ -91,7 +91,14 @@ class ActionModule(ActionBase):
 
     def _close(self, variables: dict[str, Any]) -> dict[str, Any]:
         found = rollout.load(self._task.args.get("rollout"))
-        if found.stopped:
+        for host in found.batches[-1]:
+            late = _told(variables, host, "__tune_kernel_confirmed")
+            if late is not None and (late.get("failed") or late.get("unreachable")):
+                found.fail(host, "rolled back" if late.get("failed") else "unreachable", str(late.get("msg") or "not confirmed"))
+        if not found.stopped and found.over():
+            found.stop()
+            found.save()
+        elif found.stopped:
             for host in found.batches[-1]:
                 if found.hosts[host] != "new":
                     continue

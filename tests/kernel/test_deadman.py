@@ -75,6 +75,30 @@ print(json.dumps([second, confirmed["changed"], again["changed"], late.returncod
     assert out[1:] == [True, False, 0, "1"]
 
 
+def test_a_timer_that_died_is_made_up_for_by_the_next_run(ns) -> None:
+    """Killed between the marker and the timer, or by a host that was off for long without its boot unit."""
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+before = snapshot()
+done = tune.run(options(**{**CUTS, "deadman": 3600}), check=False)
+marker = json.loads(Path(deadman.marker(FOLDER)).read_text())
+Path(deadman.marker(FOLDER)).write_text(json.dumps({**marker, "deadline": marker["deadline"] - 7200}))
+after = tune.run(options(settings={"net.ipv4.tcp_syn_retries": "4"}), check=False)
+print(json.dumps([after["notes"], value(), value("net.ipv4.tcp_fin_timeout"), os.path.exists(deadman.marker(FOLDER))]))
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    # Its timer would wait for an hour.
+    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
+    if done["change"].encode() in words:
+        os.kill(int(pid), signal.SIGKILL)
+""",
+        timeout=90,
+    )
+    assert any("was never confirmed" in note for note in out[0])
+    assert out[1:] == ["0", "60", False]
+
+
 def test_keys_that_cannot_cut_the_host_off_arm_nothing(ns) -> None:
     out = ns.python_json(
         PRELUDE

@@ -87,13 +87,19 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return found
 
 
+def power_off(host: Host) -> None:
+    """Cut the power; reboot() brings the host back."""
+    name = host.lab._container(host.name)
+    engine.podman("kill", name, check=False)  # it may be off already
+    engine.podman("wait", name, timeout=60)
+
+
 def reboot(host: Host) -> None:
     """Cut the power and boot again: a new first process, a new network namespace, the same disk."""
     lab = host.lab
     assert lab.net is not None
     name = lab._container(host.name)
-    engine.podman("kill", name)
-    engine.podman("wait", name, timeout=60)
+    power_off(host)
     engine.run(["ip", "-n", lab.net.namespace, "link", "del", host.name], check=False)
     engine.podman("start", name)
     pid = int((lab.sockets / f"{host.name}.pid").read_text())

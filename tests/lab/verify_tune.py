@@ -228,6 +228,26 @@ def test_a_sick_fleet_is_not_touched(lab: Lab, before: dict[str, dict[str, Any]]
     assert untouched(before, snapshots(lab)) == {}
 
 
+def test_a_host_that_is_down_counts_and_the_rest_goes_on_within_the_budget(
+    lab: Lab, before: dict[str, dict[str, Any]], reports: Path
+) -> None:
+    """With a key that can cut hosts off, so that the others are confirmed too."""
+    tuning.power_off(lab.hosts["gpu03"])
+    try:
+        settings = {"net.ipv4.conf.all.arp_ignore": 1}
+        variables = {**WANTED, "tune_kernel_output": str(reports), "tune_kernel_budget": 1, "tune_kernel_settings": settings}
+        _status, output = play(lab, "playbooks/tune.yml", variables=variables)
+    finally:
+        tuning.reboot(lab.hosts["gpu03"])
+    told = rollout(reports)
+    assert told["hosts"] == {"gpu01": "new", "gpu02": "new", "gpu03": "unreachable", "gpu04": "new"}, output
+    assert list(told["reasons"]) == ["gpu03"] and told["stopped"] == ""
+    for name in ("gpu01", "gpu02", "gpu04"):
+        assert value(lab.hosts[name], "net.ipv4.conf.all.arp_ignore") == "1"
+        assert "netops-fleet" not in lab.hosts[name].run("systemctl list-timers --all --no-legend").stdout
+    roll_back(lab, before)
+
+
 CUTS = {"settings": {"net.ipv4.conf.all.arp_ignore": 1}}
 
 

@@ -58,7 +58,7 @@ def armed(folder: str) -> dict[str, Any] | None:
             found = json.load(file)
     except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) and "change" in found else None
+    return found if isinstance(found, dict) and "change" in found and "deadline" in found else None
 
 
 def arm(folder: str, change: str, seconds: int, application: str) -> None:

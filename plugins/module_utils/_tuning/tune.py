@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
 OWNER = "sysctl_tuning"
 #: Seconds to wait for a change that is about to end, such as a step of adaptive buffers; a longer one is refused.
 _PATIENCE = 3.0
+#: Seconds after its deadline from which on a dead-man's timer is dead itself.
+_LATE = 150.0
 
 _PATHS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -205,6 +209,8 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     if options.adapt and options.adapt_interval:
         changes += _adaptive().timer_changes(options.folder, options.adapt_interval)
     changes += _released(live, {change.target for change in changes} | _kept(options, plan))
+    if glob.glob("/etc/systemd/system/*.wants/bpftune.service"):
+        notes.append("bpftune is switched on: it stops tuning a parameter that somebody else writes, until it is restarted")
     was, will = originals.get("net.core.somaxconn"), _will(plan, present, "net.core.somaxconn")
     shown = {
         "link_mbit": facts.link_mbit,
@@ -346,11 +352,13 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         return _result(options, work, [change for change in work.changes if _differs(change)])
     _make_folder(options.folder)
     with lock.Lock(options.folder, OWNER, wait=_PATIENCE):
+        overdue = _overdue(options.folder)
         found = journal.Journal(options.folder)
         moved = _moved(options, sample, found, remember=True)
         work = study(options, found, moved)
         _refuse(work)
         changes = work.changes
+        work.notes += overdue
         result = _result(options, work, [change for change in changes if _differs(change)])
         if not changes:
             # A run that was killed after its last write: what it wanted is in force.
@@ -374,6 +382,22 @@ def _adaptive() -> Any:
     from ansible_collections.netops.fleet.plugins.module_utils._tuning import adaptive
 
     return adaptive
+
+
+def _overdue(folder: str) -> list[str]:
+    """A change that nobody confirmed, and whose timer died with the host's or the module's process: taken back now."""
+    if not os.path.exists(os.path.join(folder, "deadman.json")):
+        return []
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
+
+    waiting = deadman.armed(folder)
+    if waiting is None or float(waiting["deadline"]) + _LATE > time.time():
+        return []
+    found = journal.Journal(folder)
+    if found.find(str(waiting["change"])) is not None:
+        rollback.undo(found, str(waiting["change"]), note="nobody confirmed the change")
+    deadman.disarm(folder)
+    return [f"change {waiting['change']} was never confirmed and its timer is gone: it was taken back first"]
 
 
 def _differs(change: sysctl_plan.Difference) -> bool:
