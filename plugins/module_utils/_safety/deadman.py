@@ -72,10 +72,11 @@ def arm(folder: str, change: str, seconds: int, application: str) -> None:
         if objects.systemd():
             _arm_systemd(folder, seconds, python, application)
         else:
-            # It outlives this process, and has nothing of it: no terminal, no pipe, no environment.
-            null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+            # It outlives this process: a session of its own.
             words = [python, application, "--folder", folder, "expire", "--after", str(seconds), "--change", change]
-            os.posix_spawn(python, words, {"PATH": ":".join(command.SEARCH_PATH)}, file_actions=null, setsid=True)
+            done = command.run(["setsid", "--fork", *words])
+            if not done.ok:
+                raise OSError(5, done.why())
     except OSError as error:
         disarm(folder)
         raise DeadmanError(f"the dead-man's timer could not be set: {error.strerror or error}") from None
