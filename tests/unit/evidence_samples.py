@@ -145,7 +145,7 @@ def broken_fleet() -> dict[str, dict[str, Any]]:
         hook("trace_syn", 4),
     ]
     made["gpu-05"]["sections"]["sockets"]["listeners"] = [hosts.listener(address="127.0.0.1", family=4)]
-    made["gpu-06"]["sections"]["sysctls"]["net.core.somaxconn"] = "128"
+    made["gpu-06"]["sections"]["sysctls"]["net.core.somaxconn"] = "2048"
     blocked = {"gpu-02": "timeout", "gpu-03": "timeout", "gpu-05": "refused"}
     names = sorted(made)
     for place, name in enumerate(names):

@@ -164,7 +164,7 @@ def test_missing_where_most_have_it(tmp_path: Path) -> None:
 def test_a_third_is_the_limit(tmp_path: Path, odd: int, found: bool) -> None:
     fleet = samples.fleet(6)
     for number in range(1, odd + 1):
-        fleet[f"gpu-{number:02d}"]["sections"]["sysctls"]["net.core.somaxconn"] = "1"
+        fleet[f"gpu-{number:02d}"]["sections"]["sysctls"]["net.core.somaxconn"] = "2048"
     hosts = build(tmp_path, sealed(fleet))
     assert bool(hosts["gpu-01"]["findings"]) is found
     assert hosts["gpu-06"]["findings"] == []
@@ -176,7 +176,7 @@ def test_the_smallest_group_that_is_large_enough(tmp_path: Path) -> None:
         name: ["gpu-nodes", "rack-a" if number < 3 else "rack-b" if number < 5 else "rack-c"] for number, name in enumerate(fleet)
     }
     for number in range(6, 9):  # the racks' own setting is no deviation inside the rack
-        fleet[f"gpu-{number:02d}"]["sections"]["sysctls"]["net.core.somaxconn"] = "1"
+        fleet[f"gpu-{number:02d}"]["sections"]["sysctls"]["net.core.somaxconn"] = "2048"
     hosts = build(tmp_path, sealed(fleet), groups=groups)
     assert {name: one["peers"]["group"] for name, one in hosts.items()} == {
         **{f"gpu-{number:02d}": "rack-a" for number in (1, 2, 3)},
