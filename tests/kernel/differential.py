@@ -254,6 +254,8 @@ class Net:
             self.taps["left"].send(_MA_MAC + _LEFT_MAC + kind + ip)
         else:
             sock = self.out[spec["family"]]
+            if spec["family"] == 6:  # policy rules see the address a socket is bound to, not the one in the header
+                sock.bind((spec["from"], 0))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, spec["mark"])
             try:
                 sock.sendto(build(spec, key, spec["from"]), (spec["daddr"], 0))

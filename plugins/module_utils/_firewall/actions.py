@@ -134,5 +134,5 @@ def _own_address(packet: Packet) -> str | None:
     if packet.own:
         return "127.0.0.1" if packet.family == 4 else "::1"
     if packet.world is not None and packet.iif:
-        return packet.world.first_address(packet.family, packet.iif, packet.saddr)
+        return packet.world.redirected(packet.family, packet.iif, packet.saddr)
     return None

@@ -18,6 +18,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet impo
     Packet,
     address_number,
     field,
+    fields_of,
     symbol,
 )
 
@@ -80,7 +81,7 @@ def _route_found(element: Any, value: object) -> Answer:
 
 def concat_matches(left: str, element: Any, packet: Packet) -> Answer:
     """A concatenation, field by field."""
-    fields = left.split(" . ")
+    fields = fields_of(left)
     parts = element[1:] if isinstance(element, list) and element[:1] == ["concat"] else [element]
     if len(parts) != len(fields):
         return None
@@ -105,7 +106,7 @@ class Index:
 
     def __init__(self, left: str, elements: Iterable[Any]) -> None:
         self._left = left
-        self._concatenated = " . " in left
+        self._concatenated = len(fields_of(left)) > 1
         self._exact: dict[object, int] = {}
         ranges: list[tuple[int, int, int]] = []
         self._others: list[tuple[Any, int]] = []
@@ -140,7 +141,7 @@ class Index:
             ranges.append((*bounds, place))
 
     def _add_concat(self, element: Any, place: int) -> None:
-        names = self._left.split(" . ")
+        names = fields_of(self._left)
         parts = element[1:] if isinstance(element, list) and element[:1] == ["concat"] else []
         if len(parts) != len(names):
             self._unclear.append(place)
@@ -206,7 +207,7 @@ class Index:
         return bool(found), found
 
     def _concat_places(self, packet: Packet) -> tuple[Answer, list[int]]:
-        names = self._left.split(" . ")
+        names = fields_of(self._left)
         values = [field(packet, name) for name in names]
         if ABSENT in values:
             return False, []

@@ -20,7 +20,16 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.elements im
     element_matches,
     negate,
 )
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import ABSENT, ICMP, ICMPV6, TCP, UDP, Packet, field
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import (
+    ABSENT,
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    Packet,
+    field,
+    fields_of,
+)
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.symbols import OddError
 
 #: Protocols whose ports an ipset knows.
@@ -140,7 +149,7 @@ def matches(match: model.Match, rule: model.Rule, packet: Packet, sets: Sets) ->
                 return None  # a rule before this one changed it for this very packet
         return negate_if(match.op, answer)
     values = match.values or []
-    if " . " in left:
+    if len(fields_of(left)) > 1:
         if _missing(left, packet):
             return False
         if len(values) > LINEAR and match.values is not None:
@@ -189,7 +198,7 @@ def _status(match: model.Match, values: list[Any], packet: Packet) -> Answer:
 
 
 def _missing(left: str, packet: Packet) -> bool:
-    return any(field(packet, name) is ABSENT for name in left.split(" . "))
+    return any(field(packet, name) is ABSENT for name in fields_of(left))
 
 
 def negate_if(operator: str, answer: Answer) -> Answer:

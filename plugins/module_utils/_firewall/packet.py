@@ -44,6 +44,9 @@ class World(Protocol):
     def way_to(self, packet: Packet, address: str, other: str | None, dev: str | None, mark: int | None) -> str | None:
         """Interface of the route to ``address``; "" for none; None when it cannot be told. dev: it must be this one."""
 
+    def redirected(self, family: int, dev: str, other: str | None) -> str | None:
+        """Where ``redirect`` sends a packet that came in by ``dev``."""
+
     def first_address(self, family: int, dev: str, other: str | None) -> str | None:
         """The address the kernel takes for packets of its own on ``dev``; other: whom it talks to. None: cannot be told."""
 
@@ -55,7 +58,8 @@ class Packet:
     ct_state: new, established, related, invalid, untracked. ct_status: what is known of its connection (snat, dnat, confirmed,
     seen-reply ...). original: (saddr, daddr, sport, dport) before any mapping. tcp_flags: bits (SYN 2). mark: the packet's mark.
     local: whether the destination is the host's, where no routes are given. tos: the whole byte. length: of the IP packet, bytes.
-    uid, gid: of the sending process. own: sent by this host. touched: sets (family, table, name) that its rules changed. pkttype: host, broadcast, multicast. None anywhere: not known.
+    uid, gid: of the sending process. own: sent by this host.
+    touched: sets (family, table, name) that its rules changed. pkttype: host, broadcast, multicast. None anywhere: not known.
     """
 
     family: int
@@ -140,6 +144,18 @@ def address_number(text: str) -> int | None:
         return int.from_bytes(socket.inet_pton(family, text), "big")
     except (OSError, ValueError):
         return None
+
+
+@lru_cache(maxsize=4096)
+def fields_of(left: str) -> tuple[str, ...]:
+    """The selectors of a concatenation; ``fib saddr . iif oif`` is one of its own."""
+    found: list[str] = []
+    for part in left.split(" . "):
+        if found and found[-1][:4] == "fib " and not found[-1].endswith((" type", " oif", " oifname")):
+            found[-1] += f" . {part}"
+        else:
+            found.append(part)
+    return tuple(found)
 
 
 def field(packet: Packet, left: str) -> FieldValue:
@@ -289,7 +305,8 @@ def _fib(packet: Packet, left: str) -> FieldValue:
         return None
     if "mark" in keys and packet.mark is None:
         return None
-    return packet.world.way_to(packet, address, None, dev, packet.mark if "mark" in keys else 0)
+    other = packet.daddr if keys[0] == "saddr" else packet.saddr
+    return packet.world.way_to(packet, address, other, dev, packet.mark if "mark" in keys else 0)
 
 
 _FIELDS: dict[str, Reader] = {

@@ -337,10 +337,26 @@ class Router:
                 one for one in own if one.get("scope") == wanted and not {"tentative", "dadfailed"} & set(one.get("flags") or ())
             ]
             return str(own[0]["address"]) if len(own) == 1 else None
-        for one in own:
-            if other and "secondary" not in (one.get("flags") or ()) and inside(other, f"{one['address']}/{one['prefix']}"):
-                return str(one["address"])
+        return self._selected(own, other) or self._selected(self._of_family(4), None)
+
+    def redirected(self, family: int, dev: str, other: str | None) -> str | None:
+        """Where ``redirect`` sends a packet that came in by ``dev``: the interface's first address."""
+        if family == 6:
+            return self.first_address(6, dev, other)
+        own = [one for one in self._of_family(4) if one["link"] == dev]
         return str(own[0]["address"]) if own else None
+
+    def _of_family(self, family: int) -> list[dict[str, Any]]:
+        return [one for one in self.addresses if int(one["family"]) == family]
+
+    @staticmethod
+    def _selected(own: list[dict[str, Any]], other: str | None) -> str | None:
+        """inet_select_addr of the kernel: primary addresses others may use, best the one in the other's subnet."""
+        usable = [one for one in own if one.get("scope") == "global" and "secondary" not in (one.get("flags") or ())]
+        for one in usable:
+            if other and inside(other, f"{one['address']}/{one['prefix']}"):
+                return str(one["address"])
+        return str(usable[0]["address"]) if usable else None
 
     def source_for(self, packet: Packet, found: Found) -> str | None:
         """The sender's address the kernel chooses for a packet of its own; None when it cannot be told."""

@@ -70,7 +70,7 @@ class _End(Exception):
 
 @dataclass
 class _Way:
-    """One packet under way. pending: a block that happens unless a possible pass before it does."""
+    """One packet under way. pending: a block that happens unless a possible pass before it does. again: in over lo."""
 
     packet: Packet
     without: frozenset[int] = frozenset()
@@ -81,6 +81,7 @@ class _Way:
     object: dict[str, Any] | None = None
     mapped: dict[str, bool | None] = field(default_factory=dict)
     tracked: bool = False
+    again: bool = False
     steps: int = 0
 
 
@@ -186,6 +187,8 @@ class Walker:
         self._hook(way, "postrouting")
         self._send(way)
         if way.packet.oif == "lo" or (found is not None and found.kind == "local" and way.packet.oif is None):
+            # The connection was set up on the way out, with or without a mapping.
+            way.again = True
             way.packet = way.packet.changed(iif="lo", oif="")
             self._run_programs(way, "xdp", "lo")
             self._run_programs(way, "tc ingress", "lo")
@@ -277,7 +280,7 @@ class Walker:
         manip = _MANIPULATES.get(chain.hook or "", "") if chain.type == "nat" else ""
         may_skip = False
         if manip:
-            if whole.ct_state in ("untracked", "invalid") or way.mapped.get(manip):
+            if whole.ct_state in ("untracked", "invalid") or way.mapped.get(manip) or way.again:
                 return  # no connection, or it has its mapping already
             may_skip = whole.ct_state != "new" or manip in way.mapped
         # Nothing is tracked yet: ``ct state`` reads as invalid, in nft and in iptables.
@@ -369,12 +372,11 @@ class Walker:
         # Passing is possible only where nothing behind a possible pass stops the packet for certain.
         passes = way.end is None or way.end.kind == ACCEPT
         decision.possible = [one for one in way.possible if one.verdict != outcome.kind and (passes or one.verdict != ACCEPT)]
-        if not decision.possible:
-            decision.possible = [
-                Possible(one.kind, "stops what an earlier rule may let pass", one.rule) for one in way.pending[1:]
-            ]
-        told = decision.possible[0] if decision.possible else Possible(UNKNOWN, "several rules may decide", what="the rules")
         decision.verdict = UNKNOWN
+        if not decision.possible:
+            decision.why = f"it does not pass, but which of {', '.join(sorted(kinds))} it meets depends on a rule that may match"
+            return decision
+        told = decision.possible[0]
         decision.why = f"{told.name()} may decide ({told.verdict}): {told.why}"
         return decision
 
