@@ -64,6 +64,11 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
         ("firewall-drops-target", "proven", "warning", "2001:db8::11"),
     ),
     (
+        "a rule drops IPv4 only",
+        {"firewall": ruleset({"parts": [match("meta nfproto", "ipv4"), match("tcp dport", 1678)], "verdict": DROP})},
+        ("firewall-drops-target", "proven", "critical", "192.0.2.11"),
+    ),
+    (
         "accept queue full",
         {"sockets": sockets(listeners=[listener(backlog=5, queue=6)])},
         ("accept-queue-overflow", "proven", "critical", "full: 6 wait, backlog 5"),
@@ -104,7 +109,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
     ),
     (
         "gateway dead",
-        {"neighbours": [{"family": 4, "dev": "eth0", "address": "192.0.2.1", "mac": None, "state": "FAILED"}]},
+        {"neighbours": [{"family": 4, "dev": "eth0", "address": "192.0.2.1", "mac": None, "state": "failed"}]},
         ("neighbour-failed", "proven", "critical", "default gateway 192.0.2.1"),
     ),
     (
@@ -120,7 +125,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
     (
         "clock",
         {"clock": {"synchronised": False, "servers": [{"server": "192.0.2.9", "offset_s": -7.5, "status": "ok"}]}},
-        ("clock-offset", "proven", "warning", "-7.5 s off"),
+        ("clock-offset", "proven", "warning", "+7.5 s off"),
     ),
     (
         "no carrier",
@@ -145,6 +150,15 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
             ]
         },
         ("ping-unreachable", "proven", "info", "ICMP is blocked"),
+    ),
+    (
+        "no way to the pinged address",
+        {
+            "probes": [
+                {"kind": "ping", "target": "192.0.2.9", "status": "unreachable", "loss_percent": None, "detail": "no route"}
+            ]
+        },
+        ("ping-unreachable", "proven", "critical", "192.0.2.9 does not answer ping"),
     ),
     (
         "HTTP 500",

@@ -69,10 +69,19 @@ class Outcome:
 
 
 @dataclass
+class Moved:
+    """A rule that rewrites the destination. packet: with the new one, as far as it is known. sure: this packet is rewritten."""
+
+    rule: model.Rule
+    packet: Packet
+    sure: bool
+
+
+@dataclass
 class State:
     """What changes on the way through one base chain. mapped: a NAT statement was, may have been (None), was not met.
 
-    notes: steps for people. entered: (chain, rule that led there) of user chains on the way.
+    notes: steps for people. sure: the packet comes this way for certain.
     """
 
     packet: Packet
@@ -81,6 +90,8 @@ class State:
     without: frozenset[int] = frozenset()
     mapped: bool | None = False
     steps: int = 0
+    moved: list[Moved] = field(default_factory=list)
+    sure: bool = True
 
 
 class Chains:
@@ -179,6 +190,8 @@ class Chains:
             return None
         if part.name in actions.NAT and chain.type not in ("nat", None):
             return Outcome(STOP, rule, chain)
+        if part.name in ("dnat", "redirect"):
+            state.moved.append(Moved(rule, changed, not doubt and state.sure))
         if doubt:
             state.possible.append(Possible(ACCEPT, doubt, rule, packet=changed))
             state.mapped = None
@@ -263,8 +276,10 @@ class Chains:
             if outcome.kind != RETURN:
                 return outcome
             return Outcome(RETURN) if verdict.kind == "goto" else None
-        here, mapped = state.packet, state.mapped
+        here, mapped, sure = state.packet, state.mapped, state.sure
+        state.sure = False
         outcome = self.run(target, state, depth + 1)
+        state.sure = sure
         there, state.packet = state.packet, here
         if state.mapped is not mapped:
             state.mapped = None

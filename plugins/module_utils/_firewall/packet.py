@@ -58,6 +58,8 @@ class Packet:
     ct_state: new, established, related, invalid, untracked. ct_status: what is known of its connection (snat, dnat, confirmed,
     seen-reply ...). original: (saddr, daddr, sport, dport) before any mapping. tcp_flags: bits (SYN 2). mark: the packet's mark.
     local: whether the destination is the host's, where no routes are given. tos: the whole byte. length: of the IP packet, bytes.
+    lower: interfaces under iif that it comes in by (ports, members); bridge: iif is a bridge. reverse: the way back to the sender
+    leads through iif (True), or that is not known; asked only where no routes are given.
     uid, gid: of the sending process. own: sent by this host.
     touched: sets (family, table, name) that its rules changed. pkttype: host, broadcast, multicast. None anywhere: not known.
     """
@@ -86,6 +88,9 @@ class Packet:
     gid: int | None = None
     own: bool = False
     touched: frozenset[tuple[str, str, str]] | None = frozenset()
+    lower: tuple[str, ...] = ()
+    bridge: bool = False
+    reverse: bool | None = None
     world: World | None = None
 
     def changed(self, **fields: Any) -> Packet:
@@ -93,7 +98,9 @@ class Packet:
         return replace(self, **fields)
 
 
-_MERGED = tuple(one for one in Packet.__dataclass_fields__ if one not in ("family", "proto", "world", "own"))
+_MERGED = tuple(
+    one for one in Packet.__dataclass_fields__ if one not in ("family", "proto", "world", "own", "lower", "bridge", "reverse")
+)
 
 
 def merged(packets: list[Packet]) -> Packet:
@@ -283,7 +290,9 @@ def _fib_type(packet: Packet, side: str, dev: str | None) -> FieldValue:
         return None
     if packet.world is not None:
         return packet.world.address_type(packet.family, address, dev)
-    return "local" if side == "daddr" and packet.local and dev is None else None
+    if side != "daddr" or dev is not None or packet.local is None:
+        return None
+    return "local" if packet.local else "unicast"
 
 
 def _fib(packet: Packet, left: str) -> FieldValue:
@@ -301,6 +310,8 @@ def _fib(packet: Packet, left: str) -> FieldValue:
     if result == "type":
         return _fib_type(packet, keys[0], dev)
     address = packet.saddr if keys[0] == "saddr" else packet.daddr
+    if packet.world is None and result == "oif" and keys[0] == "saddr" and "iif" in keys and packet.reverse:
+        return packet.iif or None
     if result not in ("oif", "oifname") or address is None or packet.world is None or len(keys) > 2 + ("mark" in keys):
         return None
     if "mark" in keys and packet.mark is None:

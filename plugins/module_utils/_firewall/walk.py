@@ -24,6 +24,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.chains impo
     STOP,
     UNKNOWN,
     Chains,
+    Moved,
     Outcome,
     Possible,
     State,
@@ -32,7 +33,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.chains impo
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet, merged
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.routing import Found, Router
 
-__all__ = ["ACCEPT", "DROP", "REJECT", "UNKNOWN", "Decision", "Possible", "Walker"]
+__all__ = ["ACCEPT", "DROP", "REJECT", "UNKNOWN", "Decision", "Moved", "Possible", "Walker"]
 
 #: Connections get their state here (NF_IP_PRI_CONNTRACK); chains before it cannot see it.
 _CONNTRACK = -200
@@ -44,12 +45,17 @@ _MANIPULATES = {"prerouting": "dnat", "output": "dnat", "input": "snat", "postro
 Runner = Callable[["dict[str, Any]", Packet], Optional[bool]]
 
 
+#: The interface by which the host sends to an address; None when that is not known.
+WayOut = Callable[[str], Optional[str]]
+
+
 @dataclass
 class Decision:
     """verdict: accept, drop, reject or unknown. rule: what decided; None when a policy, another object or nothing did.
 
     chain: the chain that decided. key: the element of a verdict map that was hit. path: steps, for people.
     possible: what could decide otherwise. why: why the verdict is unknown. packet: as it was at the end, after NAT.
+    moved: rules that gave it, or may give it, another destination.
     object: what decided when it is no rule: ``{kind: policy | route | policy_rule | sysctl | martian | hook, text, ...}``.
     """
 
@@ -62,6 +68,7 @@ class Decision:
     why: str | None = None
     packet: Packet | None = None
     object: dict[str, Any] | None = None
+    moved: list[Moved] = field(default_factory=list)
 
 
 class _End(Exception):
@@ -82,6 +89,7 @@ class _Way:
     mapped: dict[str, bool | None] = field(default_factory=dict)
     tracked: bool = False
     again: bool = False
+    moved: list[Moved] = field(default_factory=list)
     steps: int = 0
 
 
@@ -90,6 +98,7 @@ class Walker:
 
     router: the host's addresses and routes; without it a packet's ``local`` says whether it is for the host. hooks: entries of
     the hook census; without them programs are not looked at. run: tells what a program does to a packet, where it can.
+    own, way_out: the host's addresses, and by which interface it sends, for evidence without routes.
     """
 
     def __init__(
@@ -98,8 +107,12 @@ class Walker:
         router: Router | None = None,
         hooks: list[dict[str, Any]] | None = None,
         run: Runner | None = None,
+        own: frozenset[str] = frozenset(),
+        way_out: WayOut | None = None,
     ) -> None:
         self.ruleset = ruleset
+        self._own = own
+        self._way = way_out
         self.router = router
         self.chains = Chains(ruleset)
         self.unread = [state for state in ruleset.backends if state.status == "unread"]
@@ -137,13 +150,40 @@ class Walker:
         device = way.packet.iif
         self._run_programs(way, "xdp", device)
         self._run_programs(way, "tc ingress", device)
+        self._below(way)
         self._hook(way, "ingress")
-        self._prerouting(way)
-        self._receive(way)
-
-    def _prerouting(self, way: _Way) -> None:
         self._hook(way, "prerouting")
         self._track(way)
+        self._receive(way)
+
+    def _below(self, way: _Way) -> None:
+        """Chains under the interface that holds the address: of its ports or members, and of a bridge it is."""
+        packet = way.packet
+        lower = set(packet.lower)
+        found = [one for one in self.ruleset.chains if one.hook == "ingress" and lower & set(one.devices)]
+        for chain in sorted(found, key=lambda one: one.priority or 0):
+            if packet.iif in chain.devices:
+                continue  # met at the interface itself
+            if lower <= set(chain.devices):
+                self._base(chain, way)
+                continue
+            # Which member a packet comes in by is not known.
+            aside = _Way(packet.changed(iif=None), way.without)
+            try:
+                self._base(chain, aside)
+            except _End:
+                why = f"packets that come in by {', '.join(chain.devices)} meet it"
+                end = aside.end or Outcome(DROP)
+                aside.possible.append(Possible(end.kind, why, end.rule, what=f"{chain.family} {chain.table} {chain.name}"))
+            way.possible += aside.possible
+        if not packet.bridge:
+            return
+        for hook in ("prerouting", "input"):
+            found = [one for one in self.ruleset.chains if one.family == "bridge" and one.hook == hook]
+            for chain in sorted(found, key=lambda one: one.priority or 0):
+                way.packet = way.packet.changed(iif=None)
+                self._base(chain, way)
+                way.packet = way.packet.changed(iif=packet.iif)
 
     def _receive(self, way: _Way) -> None:
         """The routing decision, then input or forward."""
@@ -160,10 +200,12 @@ class Walker:
                     goal = "forward"
             elif goal == "forward":
                 way.packet = packet.changed(oif=found.devs[0] if len(found.devs) == 1 else None)
-        elif packet.local is None:
+        elif packet.local is None and not (self._own and packet.daddr):
             way.possible.append(Possible(UNKNOWN, "where the packet goes after its new destination is not known", what="routing"))
-        elif not packet.local:
+        elif not packet.local and packet.daddr not in self._own:
             goal = "forward"
+            there = packet.daddr
+            way.packet = packet.changed(local=False, oif=self._way(there) if self._way and there else None)
         if goal == "forward":
             self._hook(way, "forward")
             self._hook(way, "postrouting")
@@ -293,6 +335,14 @@ class Walker:
         state = State(way.packet, without=way.without, steps=way.steps)
         outcome = self.chains.run(chain, state)
         way.steps = state.steps
+        way.moved += state.moved
+        if manip == "dnat":
+            # A rule that was not understood may be the one that sends the packet elsewhere.
+            lost = state.packet.changed(daddr=None, dport=None, local=None)
+            for one in state.possible:
+                if one.verdict == UNKNOWN and one.rule is not None:
+                    way.moved.append(Moved(one.rule, lost, False))
+                    one.packet = lost
         said = _said(outcome, chain)
         if outcome.kind == RETURN and chain.policy == DROP:
             outcome = Outcome(DROP, None, chain)
@@ -360,7 +410,9 @@ class Walker:
             chain = outcome.chain
             text = f"{chain.backend} {chain.family} {chain.table} {chain.name} policy {chain.policy}"
             found = {"kind": "policy", "text": text}
-        decision = Decision(outcome.kind, outcome.rule, outcome.chain, outcome.key, way.path, [], None, way.packet, found)
+        decision = Decision(
+            outcome.kind, outcome.rule, outcome.chain, outcome.key, way.path, [], None, way.packet, found, way.moved
+        )
         kinds = {one.verdict for one in way.possible if one.verdict != ACCEPT}
         kinds.add(way.end.kind if way.end is not None else ACCEPT)
         kinds |= {one.kind for one in way.pending}
