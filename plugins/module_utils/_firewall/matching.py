@@ -43,7 +43,7 @@ class Sets:
         self._nft = {(one.family, one.table, one.name): one for one in sets if one.backend == model.NFT}
         self._ipset = {one.name: one for one in sets if one.backend == model.IPSET}
         self._indexes: dict[tuple[int, str], Index | Nested] = {}
-        self._anonymous: dict[int, Index] = {}
+        self._anonymous: dict[tuple[int, str], Index] = {}
 
     def find(self, rule: model.Rule, name: str) -> model.Set | None:
         if rule.backend in (model.IPTABLES_NFT, model.IPTABLES_LEGACY):
@@ -111,9 +111,9 @@ class Sets:
         return self._index_of(match.left, id(values), values).find(packet)[0]
 
     def _index_of(self, left: str, key: int, values: list[Any]) -> Index:
-        index = self._anonymous.get(key)
+        index = self._anonymous.get((key, left))
         if index is None:
-            index = self._anonymous[key] = Index(left, values)
+            index = self._anonymous[key, left] = Index(left, values)
         return index
 
 

@@ -415,6 +415,6 @@ def symbol(left: str, value: object) -> object:
         return _ETHER_TYPES.get(value, value)
     if left == "meta nfproto":
         return _NFPROTO.get(value, value)
-    if left in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"):
+    if left in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr") or (left[:3] == "ct " and left[-4:] == "addr"):
         return address_number(value)
     return value

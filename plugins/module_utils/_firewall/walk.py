@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import model, programs
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.actions import NAT
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.chains import (
     ACCEPT,
     DROP,
@@ -118,6 +119,7 @@ class Walker:
         self.unread = [state for state in ruleset.backends if state.status == "unread"]
         self._programs = programs.Programs(hooks or [], run)
         self._bases: dict[tuple[str, int, str | None], list[model.Chain]] = {}
+        self._tracking: dict[int, bool] = {}
         self._order = {id(chain): place for place, chain in enumerate(ruleset.chains)}
 
     # --- the ways
@@ -300,6 +302,13 @@ class Walker:
         self._bases[key] = sorted(found, key=place)
         return self._bases[key]
 
+    def _tracks(self, family: int) -> bool:
+        """Does any rule make the kernel track connections of this family? Chains of type nat alone do not."""
+        if family not in self._tracking:
+            families = {4: ("ip", "inet"), 6: ("ip6", "inet")}[family]
+            self._tracking[family] = any(_needs_tracking(rule) for rule in self.ruleset.rules if rule.family in families)
+        return self._tracking[family]
+
     def _hook(self, way: _Way, hook: str, reroute: bool = False) -> None:
         chains = self._base_chains(hook, way.packet)
         programs_here = self._programs.netfilter(hook, way.packet.family)
@@ -322,7 +331,7 @@ class Walker:
         manip = _MANIPULATES.get(chain.hook or "", "") if chain.type == "nat" else ""
         may_skip = False
         if manip:
-            if whole.ct_state in ("untracked", "invalid") or way.mapped.get(manip) or way.again:
+            if whole.ct_state in ("untracked", "invalid") or way.mapped.get(manip) or way.again or not self._tracks(whole.family):
                 return  # no connection, or it has its mapping already
             may_skip = whole.ct_state != "new" or manip in way.mapped
         # Nothing is tracked yet: ``ct state`` reads as invalid, in nft and in iptables.
@@ -431,6 +440,19 @@ class Walker:
         told = decision.possible[0]
         decision.why = f"{told.name()} may decide ({told.verdict}): {told.why}"
         return decision
+
+
+def _needs_tracking(rule: model.Rule) -> bool:
+    for part in rule.parts:
+        if isinstance(part, (model.Match, model.VerdictMap)):
+            if "ct " in part.left:
+                return True
+        elif isinstance(part, model.Action):
+            if part.name in NAT or part.name.startswith("ct") or part.name in ("synproxy", "flow add"):
+                return True
+        elif any(word in part.text for word in ("ct ", "conn", "state", "helper", "cluster", "flow")):
+            return True
+    return False
 
 
 def _said(outcome: Outcome, chain: model.Chain) -> str:
