@@ -9,20 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import letpass
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, neighbour_of
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.ports import Moved, covered
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.world import router_of
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import fixes, model, walk
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import walk
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
 
 REQUIREMENT = ["D09", "D10", "D15"]
 
 #: A port a client would choose: outside every service range.
 _CLIENT_PORT = 49152
-
-#: More stopping rules in a row than this are not named one by one.
-_MAX_RULES = 8
 
 
 @dataclass
@@ -160,43 +158,7 @@ def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[F
         subject=subject,
         summary=summary if everything else f"{summary} (for {', '.join(stopped)})",
         evidence=evidence,
-        fix=_fix(walker, packet, decision),
+        fix=letpass.commands(lambda without: walker.incoming(packet, without), packet, decision),
         requirement=REQUIREMENT,
         data=data,
-    )
-
-
-def _fix(walker: walk.Walker, packet: Packet, decision: walk.Decision) -> list[str]:
-    """Commands after which the packet passes: one for each rule that stands behind the first as well."""
-    commands: list[str] = []
-    without: set[int] = set()
-    for _turn in range(_MAX_RULES):
-        rule, chain = decision.rule, decision.chain
-        owner = rule.owner if rule is not None else chain.owner if chain is not None else "user"
-        command = fixes.through_owner(owner, packet)
-        if command is not None:
-            return commands + [command]
-        if rule is None:
-            if chain is not None:
-                commands.append(fixes.allow(chain, decision.packet or packet))
-            return commands
-        if owner != "user" and rule.chain != "DOCKER-USER":  # docker makes that chain, and leaves its rules to the operator
-            commands.append(f"# {owner} wrote this rule and may write it again: change it there")
-        if _wider(rule):
-            commands.append("# this rule covers more than this port; what else it covers passes too once it is gone")
-        commands.append(fixes.delete(rule))
-        without.add(id(rule))
-        decision = walker.incoming(packet, frozenset(without))
-        if decision.verdict not in (walk.DROP, walk.REJECT):
-            return commands
-    return commands + [f"# more than {_MAX_RULES} rules stop this packet; diagnose again after these"]
-
-
-def _wider(rule: model.Rule) -> bool:
-    """The rule names more than one port, or none."""
-    ports = [part for part in rule.parts if isinstance(part, model.Match) and part.left.endswith("dport")]
-    if not ports:
-        return True
-    return any(
-        part.values is None or len(part.values) != 1 or isinstance(part.values[0], list) or part.op != "in" for part in ports
     )
