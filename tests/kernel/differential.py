@@ -142,7 +142,9 @@ class Net:
     out: dict[int, socket.socket] = field(default_factory=dict)
 
     def run(self, argv: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(argv, input=text or None, stdin=None if text else subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            argv, input=text or None, stdin=None if text else subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
 
     def must(self, *argv: str) -> None:
         done = self.run(list(argv))
@@ -224,7 +226,11 @@ class Net:
             if argv[0] == "ipset":  # what was loaded before the error stays, and what needs a set that failed goes too
                 self.run(["ipset", "destroy"])
                 failed = {line.split()[1] for number, line in enumerate(text.split("\n"), 1) if number in wrong}
-                text = "\n".join(line for line in text.split("\n") if not failed & set(line.split()[1:2]) and not failed & set(line.split()[2:3]))
+                text = "\n".join(
+                    line
+                    for line in text.split("\n")
+                    if not failed & set(line.split()[1:2]) and not failed & set(line.split()[2:3])
+                )
             else:
                 text = "\n".join(line for number, line in enumerate(text.split("\n"), 1) if number not in wrong)
         return done.stderr, text
@@ -358,7 +364,9 @@ def counters() -> dict[tuple[str, str, str, str, int], int]:
         except OSError:
             names = []
         for name in names:
-            saved = subprocess.run([f"{word}tables-legacy-save", "-c", "-t", name], capture_output=True, text=True, check=True).stdout
+            saved = subprocess.run(
+                [f"{word}tables-legacy-save", "-c", "-t", name], capture_output=True, text=True, check=True
+            ).stdout
             lines: dict[str, int] = {}
             for one in saved.splitlines():
                 hit = re.match(r"\[(\d+):\d+\] -A (\S+)", one)
@@ -401,7 +409,7 @@ def as_packet(spec: dict[str, Any]) -> Packet:
 
 
 def judge(spec: dict[str, Any], decision: walk.Decision, seen: dict[str, Any], hits: set[Any]) -> str:
-    """"agree", "unknown", or what is wrong."""
+    """ "agree", "unknown", or what is wrong."""
     arrived = next((place for place in ("local", "left", "right") if seen[place]), None)
     if decision.verdict == "unknown":
         return "unknown"

@@ -119,9 +119,17 @@ class Maker:
         if kind == 20:
             return f"tcp dport . {ip} {side} {{ {self.one(PORTS)} . {self.one(PREFIXES[family])} }}"
         if kind == 21 and table != "netdev":
-            return f"ct original {ip} daddr {self.one(DADDR[family])}" if hook not in ("prerouting", "output", None) else "meta pkttype host"
+            return (
+                f"ct original {ip} daddr {self.one(DADDR[family])}"
+                if hook not in ("prerouting", "output", None)
+                else "meta pkttype host"
+            )
         if kind == 22:
-            return f"{ip} dscp {bang}{self.one((0, 'cs1', 'ef'))}" if self.chance(0.5) else f"{ip} {'ttl' if ip == 'ip' else 'hoplimit'} > 10"
+            return (
+                f"{ip} dscp {bang}{self.one((0, 'cs1', 'ef'))}"
+                if self.chance(0.5)
+                else f"{ip} {'ttl' if ip == 'ip' else 'hoplimit'} > 10"
+            )
         if kind == 23 and self.chance(0.3):
             return "limit rate 1/hour burst 1 packets"
         return f"udp dport {bang}{self.port()}"
@@ -133,7 +141,9 @@ class Maker:
         if nat and kind < 0.55:
             return self.nft_nat(table, hook, family, matches)
         if kind < 0.08 and table != "netdev":
-            done = self.one((f"meta mark set {self.one(MARKS)}", "meta mark set meta mark or 0x10", "ct mark set 1", "meta mark set ct mark"))
+            done = self.one(
+                (f"meta mark set {self.one(MARKS)}", "meta mark set meta mark or 0x10", "ct mark set 1", "meta mark set ct mark")
+            )
             return f"{matches} counter {done}"
         if kind < 0.12 and hook in ("prerouting", "output") and table != "netdev":
             return f"{matches} counter meta mark set {self.one(MARKS)} {self.one(('', 'accept', 'return'))}"
@@ -214,10 +224,17 @@ class Maker:
         hook = self.r.choices(("prerouting", "input", "forward", "output", "postrouting"), (4, 5, 4, 3, 2))[0]
         nat = hook != "forward" and self.chance(0.3)
         if nat:
-            kind, priority = "nat", {"prerouting": -100, "output": -100, "input": 100, "postrouting": 100}[hook] + self.r.randint(0, 5)
+            kind, priority = (
+                "nat",
+                {"prerouting": -100, "output": -100, "input": 100, "postrouting": 100}[hook] + self.r.randint(0, 5),
+            )
         else:
             kind = "route" if hook == "output" and self.chance(0.5) else "filter"
-            pool = (-310, -250, -199, -160, -120, -60, -10, 5, 20, 70, 130) if hook in ("prerouting", "output") else (-170, -20, 5, 30, 60, 120)
+            pool = (
+                (-310, -250, -199, -160, -120, -60, -10, 5, 20, 70, 130)
+                if hook in ("prerouting", "output")
+                else (-170, -20, 5, 30, 60, 120)
+            )
             priority = self.one(pool)
         if (hook, priority) in used:
             return []
@@ -263,14 +280,24 @@ class Maker:
         if kind == 14:
             return self.one(("-p tcp -m tcp --syn", "-p tcp -m tcp --tcp-flags SYN,ACK SYN", "-p tcp -m tcp ! --syn"))
         if kind == 15 and chain != "OUTPUT":
-            return f"{bang}-i {self.one(('ma', 'm+', 'mb', 'lo'))}" if chain != "POSTROUTING" else f"{bang}-o {self.one(('ma', 'mb', 'm+'))}"
+            return (
+                f"{bang}-i {self.one(('ma', 'm+', 'mb', 'lo'))}"
+                if chain != "POSTROUTING"
+                else f"{bang}-o {self.one(('ma', 'mb', 'm+'))}"
+            )
         if kind == 16:
             return f"-m addrtype {bang}--dst-type LOCAL"
         if kind == 17:
             low, high = ("10.77.0.1", "10.77.0.100") if family == 4 else ("fd77::1", "fd77::64")
             return f"-m iprange {bang}--src-range {low}-{high}"
         if kind == 18:
-            return self.one(("-m length --length 0:100", f"-m {'ttl --ttl-gt' if family == 4 else 'hl --hl-gt'} 10", "-m pkttype --pkt-type unicast"))
+            return self.one(
+                (
+                    "-m length --length 0:100",
+                    f"-m {'ttl --ttl-gt' if family == 4 else 'hl --hl-gt'} 10",
+                    "-m pkttype --pkt-type unicast",
+                )
+            )
         if sets:
             name, sides = self.one(sets)
             return f"-m set {bang}--match-set {name} {sides}"
@@ -320,7 +347,11 @@ class Maker:
                     return f"-j REDIRECT --to-ports {self.one(PORTS)}"
                 address = self.one(DADDR[family][:6])
                 shown = address if family == 4 else f"[{address}]"
-                return f"-j DNAT --to-destination {shown}:{self.one(PORTS)}" if ported and self.chance(0.5) else f"-j DNAT --to-destination {address}"
+                return (
+                    f"-j DNAT --to-destination {shown}:{self.one(PORTS)}"
+                    if ported and self.chance(0.5)
+                    else f"-j DNAT --to-destination {address}"
+                )
             if chain == "POSTROUTING" and self.chance(0.6):
                 return self.one(("-j MASQUERADE", f"-j SNAT --to-source {'10.78.0.2' if family == 4 else 'fd78::2'}"))
             return f"-j {self.one(('ACCEPT', 'RETURN'))}"
@@ -403,7 +434,9 @@ class Maker:
                     self.case.commands.append(([*ip, "route", "add", default, "via", via, "dev", "ma", "table", "100"], ""))
             if self.chance(0.15):
                 source = self.one(PREFIXES[family])
-                self.case.commands.append(([*ip, "rule", "add", "pref", "90", "from", source, self.one(("prohibit", "blackhole"))], ""))
+                self.case.commands.append(
+                    ([*ip, "rule", "add", "pref", "90", "from", source, self.one(("prohibit", "blackhole"))], "")
+                )
 
     def packet(self, number: int) -> dict[str, Any]:
         family = self.r.choices((4, 6), (3, 2))[0]

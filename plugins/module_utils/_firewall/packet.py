@@ -310,6 +310,8 @@ def _fib(packet: Packet, left: str) -> FieldValue:
     if result == "type":
         return _fib_type(packet, keys[0], dev)
     address = packet.saddr if keys[0] == "saddr" else packet.daddr
+    if dev == "lo" and "iif" in keys:
+        return "lo"  # the kernel does not look up what came over lo
     if packet.world is None and result == "oif" and keys[0] == "saddr" and "iif" in keys and packet.reverse:
         return packet.iif or None
     if result not in ("oif", "oifname") or address is None or packet.world is None or len(keys) > 2 + ("mark" in keys):
