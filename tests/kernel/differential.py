@@ -166,7 +166,8 @@ class Net:
             ("net/ipv6/conf/default/accept_ra", "0"), ("net/ipv4/icmp_ratelimit", "0"), ("net/ipv6/icmp/ratelimit", "0"),
             ("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/conf/default/rp_filter", "0"),
             ("net/ipv6/conf/default/addr_gen_mode", "1"), ("net/ipv4/conf/all/send_redirects", "0"),
-            ("net/ipv4/conf/default/send_redirects", "0"), ("net/ipv4/icmp_msgs_per_sec", "100000"), ("net/ipv4/icmp_msgs_burst", "10000"),
+            ("net/ipv4/conf/default/send_redirects", "0"), ("net/ipv4/icmp_msgs_per_sec", "100000"),
+            ("net/ipv4/icmp_msgs_burst", "10000"),
         ):  # fmt: skip
             _write(path, value)
         self.must("ip", "link", "set", "lo", "up")

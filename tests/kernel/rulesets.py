@@ -108,7 +108,8 @@ class Maker:
         if kind in (16, 17) and table != "netdev":
             return self.one(
                 ("ct state new", "ct state established,related", "ct state { new, established }", "ct state != new",
-                 "ct state invalid", "ct direction original", "ct status dnat", "ct status ! dnat", "ct mark 0", "ct mark & 1 == 1",
+                 "ct state invalid", "ct direction original", "ct status dnat", "ct status ! dnat", "ct mark 0",
+                 "ct mark & 1 == 1",
                  "ct state untracked")
             )  # fmt: skip
         if kind == 18 and table != "netdev" and hook in ("prerouting", "input", "forward"):
@@ -157,7 +158,8 @@ class Maker:
             return f"{matches} counter {'tcp' if self.chance(0.7) else 'udp'} dport vmap @ports"
         if kind < 0.24 and table in ("ip", "ip6", "inet"):
             saddr = f"{'ip' if family == 4 else 'ip6'} saddr"
-            return f"{matches} {saddr} vmap {{ {self.one(SADDR[family])} : accept, {'172.16.0.0/12' if family == 4 else 'fdff::/16'} : drop }}"
+            other = "172.16.0.0/12" if family == 4 else "fdff::/16"
+            return f"{matches} {saddr} vmap {{ {self.one(SADDR[family])} : accept, {other} : drop }}"
         if chains and kind < 0.42:
             return f"{matches} counter {'goto' if self.chance(0.25) else 'jump'} {self.one(chains)}"
         verdicts = ["accept"] * 7 + ["drop"] * 3 + ["return"] + [""] * 3
@@ -188,8 +190,7 @@ class Maker:
         for number in range(self.r.randint(1, 3)):
             table = self.r.choices(("ip", "ip6", "inet", "netdev"), (3, 2, 5, 1))[0]
             lines.append(f"table {table} t{number} {{")
-            if table != "netdev" or True:
-                lines += self.nft_sets(table)
+            lines += self.nft_sets()
             users = [f"u{one}" for one in range(self.r.randint(0, 3))] if table != "netdev" else []
             for place, name in enumerate(users):
                 lines.append(f"chain {name} {{")
@@ -206,7 +207,7 @@ class Maker:
         text = "\n".join(lines) + "\n"
         self.case.commands.append((["nft", "-f", "-"], text))
 
-    def nft_sets(self, table: str) -> list[str]:
+    def nft_sets(self) -> list[str]:
         lines = []
         for family, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
             pool = [*SADDR[family], *DADDR[family]]
@@ -244,9 +245,8 @@ class Maker:
         count = self.r.randint(1, 6)
         if hook in ("prerouting", "output") and priority < -200 and self.chance(0.3):
             lines.append(f"{self.nft_match(table, hook)} counter notrack")
-        safe = [one for one in users if hook != "prerouting" or True]
         for _ in range(count):
-            lines.append(self.nft_rule(table, hook, safe, nat))
+            lines.append(self.nft_rule(table, hook, users, nat))
         if policy == "drop":
             lines.append(f"{self.nft_match(table, hook)} counter accept")
             lines.append(f"{self.nft_match(table, hook)} counter accept")
@@ -356,7 +356,8 @@ class Maker:
                 return self.one(("-j MASQUERADE", f"-j SNAT --to-source {'10.78.0.2' if family == 4 else 'fd78::2'}"))
             return f"-j {self.one(('ACCEPT', 'RETURN'))}"
         if table == "mangle" and self.chance(0.5):
-            return self.one(("-j MARK --set-xmark 0x1/0xffffffff", "-j MARK --set-xmark 0x10/0x10", "-j CONNMARK --set-xmark 0x1/0xffffffff",
+            return self.one(("-j MARK --set-xmark 0x1/0xffffffff", "-j MARK --set-xmark 0x10/0x10",
+                             "-j CONNMARK --set-xmark 0x1/0xffffffff",
                              "-j CONNMARK --restore-mark", "-j MARK --set-xmark 0x2/0x2"))  # fmt: skip
         if table == "raw" and self.chance(0.3):
             return "-j CT --notrack"

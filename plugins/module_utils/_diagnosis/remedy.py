@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def id(self) -> str:
-        said = json.dumps([[step.by["where"], step.by["text"], step.do] for step in self.steps])
+        said = json.dumps([[step.by["where"], _plain(step.by["text"]), step.do] for step in self.steps])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
