@@ -196,6 +196,12 @@ def test_each_finding_has_its_page(sections: dict[str, Any]) -> None:
         assert (ROOT / "docs" / "findings" / f"{one['id']}.md").is_file(), one["id"]
 
 
+def test_queues_of_the_machine_are_not_blamed_on_a_container() -> None:
+    evidence = healthy(drops=grown("softnet", "cpu3 dropped", 9))
+    evidence["host"]["container"] = True
+    assert judge(evidence)[0] == []
+
+
 def test_a_section_that_was_not_read_is_never_fine() -> None:
     for section in ("sockets", "firewall", "hooks", "routes"):
         evidence = healthy()

@@ -161,7 +161,7 @@ def _reachability(facts: Facts) -> dict[str, Any]:
 
 
 def _gateways(facts: Facts) -> set[str]:
-    hops = [hop for route in facts.default_routes() for hop in [route, *(route.get("nexthops") or [])]]
+    hops = [hop for route in facts.default_routes() for hop in facts.hops(route)]
     return {hop["via"] for hop in hops if hop.get("via")}
 
 

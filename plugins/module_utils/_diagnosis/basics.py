@@ -51,7 +51,13 @@ def links(facts: Facts) -> list[Finding]:
                     data={"link": name},
                 )
             )
-        elif facts.known("addresses") and name not in addressed and not link.get("master") and link.get("index") not in lower:
+        elif (
+            facts.known("addresses")
+            and name not in addressed
+            and not link.get("master")
+            and link.get("index") not in lower
+            and not _unnumbered(facts, name)
+        ):
             out.append(
                 Finding(
                     id="interface-no-address",
@@ -71,6 +77,17 @@ def links(facts: Facts) -> list[Finding]:
     return out
 
 
+def _unnumbered(facts: Facts, name: str) -> bool:
+    """Routes lead through the link and the host's address is kept on lo, as on hosts that speak BGP to their switches."""
+    if not any(one["link"] == "lo" for one in facts.global_addresses()):
+        return False
+    return any(
+        one.get("table") == 254 and one.get("type") in (None, "unicast") and name in {hop.get("dev") for hop in facts.hops(one)}
+        for one in facts.items("routes")
+        if not str(one.get("dst")).startswith(("fe80:", "ff00:", "169.254."))
+    )
+
+
 def neighbours(facts: Facts) -> list[Finding]:
     """A gateway, resolver or peer in the subnet that does not answer ARP or neighbour discovery."""
     wanted: dict[str, str] = {}
@@ -81,7 +98,7 @@ def neighbours(facts: Facts) -> list[Finding]:
     if facts.target is not None and facts.target.address is not None:
         wanted[facts.target.address] = "target"
     for route in facts.default_routes():
-        for hop in [route, *(route.get("nexthops") or [])]:
+        for hop in facts.hops(route):
             if hop.get("via"):
                 wanted[hop["via"]] = "default gateway"
     out = []

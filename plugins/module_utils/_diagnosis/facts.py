@@ -111,12 +111,7 @@ class Facts:
         family = own["family"]
         if self._policy(family):
             return None
-        hops = [
-            hop
-            for route in self.default_routes()
-            if route.get("family") == family
-            for hop in [route, *(route.get("nexthops") or [])]
-        ]
+        hops = [hop for route in self.default_routes() if route.get("family") == family for hop in self.hops(route)]
         if link is not None and link in {hop.get("dev") for hop in hops}:
             return True
         near = ipaddress.ip_network(f"{own['address']}/{own['prefix']}", strict=False)
@@ -138,7 +133,7 @@ class Facts:
 
     def _inner(self) -> set[str]:
         """Bridges that only this host's containers and guests hang on: no hardware under them, and no route to elsewhere."""
-        routed = {hop.get("dev") for route in self.default_routes() for hop in [route, *(route.get("nexthops") or [])]}
+        routed = {hop.get("dev") for route in self.default_routes() for hop in self.hops(route)}
         outward = {one.get("master") for one in self.items("links") if one.get("kind") not in ("veth", "tun")}
         bridges = {one["name"] for one in self.items("links") if one.get("kind") == "bridge"}
         return bridges - routed - outward if routed else set()
@@ -148,6 +143,11 @@ class Facts:
 
     def default_routes(self) -> list[dict[str, Any]]:
         return [one for one in self.items("routes") if one.get("dst") == "default" and one.get("type") in (None, "unicast")]
+
+    @staticmethod
+    def hops(route: dict[str, Any]) -> list[dict[str, Any]]:
+        """The next hops of a route: itself, or those of a multipath route as well."""
+        return [route, *(route.get("nexthops") or [])]
 
     def listeners(self, proto: str, port: int) -> list[dict[str, Any]]:
         sockets = self.section("sockets") or {}
