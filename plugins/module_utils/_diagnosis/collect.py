@@ -125,6 +125,8 @@ class _Collection:
 
 def collect(options: Options) -> dict[str, Any]:
     """All evidence of this host, judged. Shape: docs/dev/foundation.md."""
+    from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import exposure
+    from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
     from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.judge import judge
     from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
 
@@ -143,6 +145,7 @@ def collect(options: Options) -> dict[str, Any]:
     }
     evidence["objects"] = objects(evidence)
     evidence["findings"], evidence["answer"] = judge(evidence, ruleset)
+    found.read("walks", lambda: Section(exposure.table(Facts(evidence, ruleset))))
     return evidence
 
 
