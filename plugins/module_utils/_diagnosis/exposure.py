@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""Every listener against a few classes of senders: what this host's rules and routes do with the first packet. Pure. (D10, D15)"""
+"""Every listener against a few classes of senders: what rules and routes do with the first packet. Pure. (D10, D15)"""
 
 from __future__ import annotations
 

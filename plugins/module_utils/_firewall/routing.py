@@ -379,6 +379,9 @@ class Router:
         iif, daddr, saddr = packet.iif, packet.daddr, packet.saddr
         if daddr is None or iif is None:
             return "unknown", Found("unknown"), "the destination or the interface is not known"
+        if iif == "lo":
+            # What comes over lo was routed when it was sent, and is not looked at again.
+            return "local", Found("local"), ""
         link = self.links.get(iif) or {}
         master = link.get("master")
         if master and (self.links.get(str(master)) or {}).get("kind") == "vrf":
