@@ -64,6 +64,12 @@ class ActionModule(ActionBase):
             arguments["http"] = endpoints(given if isinstance(given, list) else [given]) or given
         asked = arguments.pop("peers", None) or []
         count = arguments.pop("probe_peers", None) or 0
+        source = variables.get("diagnose_from")
+        if isinstance(source, str) and source:
+            # A pair: that host tries every other one, and the others walk packets that come from it.
+            every = sorted(str(host) for host in variables.get("ansible_play_hosts_all") or ())
+            asked = [*asked, *([one for one in every if one != source][:64] if self._host == source else [source])]
+            count = 0
         if asked or count:
             peers = self._peers(variables, list(asked), int(count), arguments.get("target"))
             if peers:

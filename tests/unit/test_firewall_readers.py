@@ -303,7 +303,7 @@ def test_iptables_matches_that_are_unknown(match: str) -> None:
         ("hash:ip,mark", "src,src", "ip saddr . meta mark"),
         ("hash:mac", "src", "ether saddr"),
         ("bitmap:port", "dst", "th dport"),
-        ("list:set", "src", None),
+        ("list:set", "src", "ipset src"),
         ("hash:ip,port", "src", None),
     ],
 )

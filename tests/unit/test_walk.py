@@ -205,7 +205,7 @@ def test_a_set_that_was_not_read_is_doubt() -> None:
         ({"value": 7}, 7),
         ({"value": 0x10, "mask": 0xF0}, 0x15),
         ({"from": "meta mark", "from_mask": 0xF, "xor": 0x100}, 0x105),
-        ({"from": "ct mark"}, None),
+        ({"from": "ct mark"}, 0),
         ({"expression": "jhash ip saddr mod 2"}, None),
     ],
 )

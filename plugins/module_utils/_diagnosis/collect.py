@@ -125,6 +125,8 @@ class _Collection:
 
 def collect(options: Options) -> dict[str, Any]:
     """All evidence of this host, judged. Shape: docs/dev/foundation.md."""
+    from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import exposure
+    from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
     from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.judge import judge
     from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
 
@@ -143,6 +145,7 @@ def collect(options: Options) -> dict[str, Any]:
     }
     evidence["objects"] = objects(evidence)
     evidence["findings"], evidence["answer"] = judge(evidence, ruleset)
+    found.read("walks", lambda: Section(exposure.table(Facts(evidence, ruleset))))
     return evidence
 
 
@@ -269,6 +272,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
         neighbours,
         routes,
         sockets,
+        switches,
         sysctls,
     )
 
@@ -277,6 +281,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
     found.read("routes", routes.read)
     found.read("policy_rules", routes.read_rules)
     found.read("neighbours", neighbours.read)
+    found.read("switches", switches.read)
     physical = [link["name"] for link in found.sections.get("links") or [] if link.get("physical")]
     found.read("sysctls", lambda: sysctls.read(physical))
     target = options.target

@@ -9,19 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import letpass
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, neighbour_of
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.ports import Moved, covered
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import fixes, model, walk
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.world import router_of
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import walk
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
 
 REQUIREMENT = ["D09", "D10", "D15"]
 
 #: A port a client would choose: outside every service range.
 _CLIENT_PORT = 49152
-
-#: More stopping rules in a row than this are not named one by one.
-_MAX_RULES = 8
 
 
 @dataclass
@@ -57,12 +56,15 @@ class Verdicts:
 def verdicts(facts: Facts) -> Verdicts:
     """Walk one packet per own address (and family) from a peer or a neighbour to the target."""
     target = facts.target
-    if target is None or target.address is not None:
+    if target is None:
         return Verdicts()
     ruleset = facts.ruleset()
     if ruleset is None:
         return Verdicts(unread="the packet filter was not read")
-    walker = walk.Walker(ruleset, frozenset(one["address"] for one in facts.items("addresses")), facts.way_out)
+    own_addresses = frozenset(one["address"] for one in facts.items("addresses"))
+    walker = walk.Walker(ruleset, router_of(facts), own=own_addresses, way_out=facts.way_out)
+    if target.address is not None:
+        return _leaving(facts, walker)
     listeners = facts.listeners(target.proto, target.port)
     served = [address for family in (4, 6) for address in covered(facts, listeners, family)]
     out = Verdicts(walker=walker)
@@ -86,6 +88,22 @@ def verdicts(facts: Facts) -> Verdicts:
                 reverse=facts.leads_back(sender, own, link),
             )
             out.flows.append(Flow(packet, label, walker.incoming(packet)))
+    return out
+
+
+def _leaving(facts: Facts, walker: walk.Walker) -> Verdicts:
+    """The packet this host sends to a target elsewhere; its routes must be known."""
+    out = Verdicts(walker=walker)
+    target = facts.asked
+    if walker.router is None or target.address is None:
+        return out
+    family = 6 if ":" in target.address else 4
+    tcp = target.proto == "tcp"
+    packet = Packet(
+        family=family, proto=target.number, daddr=target.address, sport=_CLIENT_PORT, dport=target.port, iif="", own=True,
+        tcp_flags=2 if tcp else None,
+    )  # fmt: skip
+    out.flows.append(Flow(packet, "this host", walker.outgoing(packet)))
     return out
 
 
@@ -126,7 +144,8 @@ def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[F
     stopped = sorted({flow.packet.daddr or "?" for flow in flows})
     rule, chain = decision.rule, decision.chain
     evidence = [
-        f"the packet {flow.packet.saddr} → {flow.packet.daddr} {target} on {flow.packet.iif}: {flow.decision.verdict}"
+        f"the packet {flow.packet.saddr or 'of this host'} → {flow.packet.daddr} {target} on "
+        f"{flow.packet.iif or (flow.decision.packet or flow.packet).oif or '?'}: {flow.decision.verdict}"
         for flow in flows[:4]
     ]
     data: dict[str, Any] = {"verdict": decision.verdict, "addresses": stopped}
@@ -150,6 +169,10 @@ def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[F
         summary = f"No rule of {place} accepts {target}, and its policy drops the rest."
         evidence.append(f"policy of {chain.name} ({chain.hook}, priority {chain.priority}): {chain.policy}")
         data.update(chain=chain.to_dict())
+    elif decision.object is not None:
+        subject = str(decision.object["text"])
+        summary = f"The routing of this host {verb} {target}: {subject}"
+        data.update(object=decision.object["kind"])
     evidence += [f"way: {step}" for step in decision.path[-4:]]
     return Finding(
         id="firewall-drops-target",
@@ -158,43 +181,9 @@ def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[F
         subject=subject,
         summary=summary if everything else f"{summary} (for {', '.join(stopped)})",
         evidence=evidence,
-        fix=_fix(walker, packet, decision),
+        fix=letpass.commands(
+            lambda without: (walker.outgoing if packet.own else walker.incoming)(packet, without), packet, decision
+        ),
         requirement=REQUIREMENT,
         data=data,
-    )
-
-
-def _fix(walker: walk.Walker, packet: Packet, decision: walk.Decision) -> list[str]:
-    """Commands after which the packet passes: one for each rule that stands behind the first as well."""
-    commands: list[str] = []
-    without: set[int] = set()
-    for _turn in range(_MAX_RULES):
-        rule, chain = decision.rule, decision.chain
-        owner = rule.owner if rule is not None else chain.owner if chain is not None else "user"
-        command = fixes.through_owner(owner, packet)
-        if command is not None:
-            return commands + [command]
-        if rule is None:
-            if chain is not None:
-                commands.append(fixes.allow(chain, decision.packet or packet))
-            return commands
-        if owner != "user" and rule.chain != "DOCKER-USER":  # docker makes that chain, and leaves its rules to the operator
-            commands.append(f"# {owner} wrote this rule and may write it again: change it there")
-        if _wider(rule):
-            commands.append("# this rule covers more than this port; what else it covers passes too once it is gone")
-        commands.append(fixes.delete(rule))
-        without.add(id(rule))
-        decision = walker.incoming(packet, frozenset(without))
-        if decision.verdict not in (walk.DROP, walk.REJECT):
-            return commands
-    return commands + [f"# more than {_MAX_RULES} rules stop this packet; diagnose again after these"]
-
-
-def _wider(rule: model.Rule) -> bool:
-    """The rule names more than one port, or none."""
-    ports = [part for part in rule.parts if isinstance(part, model.Match) and part.left.endswith("dport")]
-    if not ports:
-        return True
-    return any(
-        part.values is None or len(part.values) != 1 or isinstance(part.values[0], list) or part.op != "in" for part in ports
     )

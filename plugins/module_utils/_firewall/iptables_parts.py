@@ -247,7 +247,8 @@ def _set(_module: str, options: list[Option], family: str, sets: dict[str, str],
     kind = sets.get(name)
     if kind is None:
         raise OddError(f"the type of ipset {name} was not read")
-    left = set_left(kind, sides, family)
+    # Which fields a list:set looks at depends on each of its members.
+    left = f"ipset {sides}" if kind == "list:set" else set_left(kind, sides, family)
     return [Match(left, _form(negated), None, name)]
 
 

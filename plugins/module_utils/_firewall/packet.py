@@ -10,12 +10,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 SYN = 0x02
-#: Bit of a connection's status: its destination was rewritten (IPS_DST_NAT).
-DNAT = 0x20
 
 _PROTOCOL_NAMES = {
     "icmp": 1,
@@ -35,17 +33,35 @@ _PROTOCOL_NAMES = {
 }
 _ETHER_TYPES = {"ip": 0x0800, "arp": 0x0806, "vlan": 0x8100, "8021q": 0x8100, "ip6": 0x86DD}
 _NFPROTO = {"ipv4": 2, "ipv6": 10}
-_CT_STATUS = {"expected": 1, "seen-reply": 2, "assured": 4, "confirmed": 8, "snat": 16, "dnat": DNAT, "dying": 512}
+
+
+class World(Protocol):
+    """What a rule can ask the host about a packet's addresses (routing.Router answers)."""
+
+    def address_type(self, family: int, address: str, dev: str | None) -> str | None:
+        """local, unicast, broadcast, multicast ...; None when it cannot be told. dev: only on this interface."""
+
+    def way_to(self, packet: Packet, address: str, other: str | None, dev: str | None, mark: int | None) -> str | None:
+        """Interface of the route to ``address``; "" for none; None when it cannot be told. dev: it must be this one."""
+
+    def redirected(self, family: int, dev: str, other: str | None) -> str | None:
+        """Where ``redirect`` sends a packet that came in by ``dev``."""
+
+    def first_address(self, family: int, dev: str, other: str | None) -> str | None:
+        """The address the kernel takes for packets of its own on ``dev``; other: whom it talks to. None: cannot be told."""
 
 
 @dataclass(frozen=True)
 class Packet:
     """One packet. family: 4 or 6. proto: number. Addresses: text. iif, oif: interface names; "" where there is none.
 
-    ct_state: new, established, related, invalid, untracked. ct_status: bits, of a new connection only. tcp_flags: bits (SYN 2).
-    mark: the packet's mark. lower: interfaces under iif that it comes in by (ports, members); bridge: iif is a bridge.
-    local: the destination is this host. reverse: the way back to the sender leads through iif (True), or that is not known.
-    None anywhere: not known.
+    ct_state: new, established, related, invalid, untracked. ct_status: what is known of its connection (snat, dnat, confirmed,
+    seen-reply ...). original: (saddr, daddr, sport, dport) before any mapping. tcp_flags: bits (SYN 2). mark: the packet's mark.
+    local: whether the destination is the host's, where no routes are given. tos: the whole byte. length: of the IP packet, bytes.
+    lower: interfaces under iif that it comes in by (ports, members); bridge: iif is a bridge. reverse: the way back to the sender
+    leads through iif (True), or that is not known; asked only where no routes are given.
+    uid, gid: of the sending process. own: sent by this host.
+    touched: sets (family, table, name) that its rules changed. pkttype: host, broadcast, multicast. None anywhere: not known.
     """
 
     family: int
@@ -59,16 +75,62 @@ class Packet:
     ct_state: str | None = "new"
     tcp_flags: int | None = SYN
     icmp_type: int | None = None
+    icmp_code: int | None = None
     mark: int | None = 0
     local: bool | None = True
-    ct_status: int | None = 0
+    ct_mark: int | None = 0
+    ct_status: frozenset[str] | None = frozenset()
+    original: tuple[str | None, str | None, int | None, int | None] | None = None
+    tos: int | None = None
+    ttl: int | None = None
+    length: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    own: bool = False
+    touched: frozenset[tuple[str, str, str]] | None = frozenset()
     lower: tuple[str, ...] = ()
     bridge: bool = False
     reverse: bool | None = None
+    world: World | None = None
 
     def changed(self, **fields: Any) -> Packet:
         """The same packet with other fields (after NAT or a mark)."""
         return replace(self, **fields)
+
+
+_MERGED = tuple(
+    one for one in Packet.__dataclass_fields__ if one not in ("family", "proto", "world", "own", "lower", "bridge", "reverse")
+)
+
+
+def merged(packets: list[Packet]) -> Packet:
+    """What is known of a packet that is one of these: a field they do not agree on is not known."""
+    first = packets[0]
+    if all(one is first for one in packets):
+        return first
+    lost: dict[str, Any] = {
+        name: None for name in _MERGED if any(getattr(one, name) != getattr(first, name) for one in packets[1:])
+    }
+    return replace(first, **lost) if lost else first
+
+
+def first_state(proto: int, tcp_flags: int | None, icmp_type: int | None) -> str | None:
+    """What connection tracking calls a packet that belongs to no connection it knows (net.netfilter.nf_conntrack_tcp_loose 1)."""
+    if proto == TCP:
+        if tcp_flags is None:
+            return None
+        flags = tcp_flags & 0x17
+        if flags == SYN or flags == 0x10:
+            return "new"  # a lone ACK is taken for a connection that began before tracking did
+        return "invalid"
+    if proto == ICMP:
+        return None if icmp_type is None else "new" if icmp_type in (8, 13, 15, 17) else "invalid"
+    if proto == ICMPV6:
+        if icmp_type is None:
+            return None
+        # Neighbour discovery and multicast listener messages are not tracked.
+        return "untracked" if 130 <= icmp_type <= 137 or icmp_type == 143 else "new" if icmp_type in (128, 139) else "invalid"
+    return "new"
 
 
 class _Absent:
@@ -91,17 +153,22 @@ def address_number(text: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=4096)
+def fields_of(left: str) -> tuple[str, ...]:
+    """The selectors of a concatenation; ``fib saddr . iif oif`` is one of its own."""
+    found: list[str] = []
+    for part in left.split(" . "):
+        if found and found[-1][:4] == "fib " and not found[-1].endswith((" type", " oif", " oifname")):
+            found[-1] += f" . {part}"
+        else:
+            found.append(part)
+    return tuple(found)
+
+
 def field(packet: Packet, left: str) -> FieldValue:
     """The value a selector (one word pair of nft) has in this packet."""
     reader = _FIELDS.get(left)
-    if reader is not None:
-        return reader(packet)
-    return None
-
-
-def fields_of(left: str) -> list[str]:
-    """The selectors of a concatenation; a fib lookup's keys are joined like one and are one selector."""
-    return [left] if left.startswith("fib ") else left.split(" . ")
+    return reader(packet) if reader is not None else _other(packet, left)
 
 
 def _address(family: int, name: str) -> Reader:
@@ -124,22 +191,137 @@ def _port(protocols: tuple[int, ...], name: str) -> Reader:
     return read
 
 
-def _icmp(number: int, known: bool) -> Reader:
+def _icmp(number: int, name: str) -> Reader:
     def read(packet: Packet) -> int | _Absent | None:
         if packet.proto != number:
             return ABSENT
-        return packet.icmp_type if known else None
+        value: int | None = getattr(packet, name)
+        return value
 
     return read
 
 
-def _status(packet: Packet) -> FieldValue:
-    if packet.ct_state in ("invalid", "untracked"):
-        return ABSENT
-    return packet.ct_status if packet.ct_state == "new" else None
-
-
 _WITH_PORTS = (TCP, UDP, SCTP, 33, 136)
+#: Without a connection every field of it but its state is absent.
+_NO_CONNECTION = ("invalid", "untracked")
+
+
+def _ct(read: Callable[[Packet], FieldValue]) -> Reader:
+    def inner(packet: Packet) -> FieldValue:
+        if packet.ct_state is None:
+            return None
+        return ABSENT if packet.ct_state in _NO_CONNECTION else read(packet)
+
+    return inner
+
+
+def _original(place: int, family: int = 0) -> Reader:
+    def read(packet: Packet) -> FieldValue:
+        if family and packet.family != family:
+            return ABSENT
+        if packet.original is None:
+            return None
+        value = packet.original[place]
+        return address_number(value) if isinstance(value, str) else value
+
+    return read
+
+
+def _dscp(family: int, shift: int, mask: int) -> Reader:
+    def read(packet: Packet) -> FieldValue:
+        if packet.family != family:
+            return ABSENT
+        return None if packet.tos is None else packet.tos >> shift & mask
+
+    return read
+
+
+def _of_family(family: int, name: str) -> Reader:
+    def read(packet: Packet) -> FieldValue:
+        if packet.family != family:
+            return ABSENT
+        value: int | None = getattr(packet, name)
+        return value
+
+    return read
+
+
+def _th(name: str) -> Reader:
+    def read(packet: Packet) -> FieldValue:
+        # Of other protocols nft reads whatever stands in these bytes.
+        value: int | None = getattr(packet, name) if packet.proto in _WITH_PORTS else None
+        return value
+
+    return read
+
+
+def _pkttype(packet: Packet) -> FieldValue:
+    if packet.daddr is None:
+        return None
+    number = address_number(packet.daddr)
+    if number is None:
+        return None
+    if packet.family == 6:
+        return "multicast" if number >> 120 == 0xFF else "host"
+    if number >> 28 == 0xE:
+        return "multicast"
+    if number == 0xFFFFFFFF:
+        return "broadcast"
+    if packet.world is None:
+        return None
+    kind = packet.world.address_type(4, packet.daddr, None)
+    return "broadcast" if kind == "broadcast" else None if kind is None else "host"
+
+
+def _owner(name: str) -> Reader:
+    def read(packet: Packet) -> FieldValue:
+        if packet.own:
+            value: int | None = getattr(packet, name)
+            return value
+        # A packet from outside has no socket yet, unless the kernel found a connected one early.
+        return ABSENT if packet.proto == TCP and packet.ct_state == "new" else None
+
+    return read
+
+
+def _fib_type(packet: Packet, side: str, dev: str | None) -> FieldValue:
+    address = packet.saddr if side == "saddr" else packet.daddr
+    if address is None:
+        return None
+    if packet.world is not None:
+        return packet.world.address_type(packet.family, address, dev)
+    if side != "daddr" or dev is not None or packet.local is None:
+        return None
+    return "local" if packet.local else "unicast"
+
+
+def _fib(packet: Packet, left: str) -> FieldValue:
+    """``fib saddr . iif oif`` and the like: words are keys and a result."""
+    words = left.split()
+    keys, result = [one for one in words[1:-1] if one != "."], words[-1]
+    if not keys or keys[0] not in ("saddr", "daddr") or not set(keys[1:]) <= {"iif", "oif", "mark", "saddr", "daddr"}:
+        return None
+    dev: str | None = None
+    for key, name in (("iif", packet.iif), ("oif", packet.oif)):
+        if key in keys:
+            if not name:
+                return None
+            dev = name
+    if result == "type":
+        return _fib_type(packet, keys[0], dev)
+    address = packet.saddr if keys[0] == "saddr" else packet.daddr
+    if dev == "lo" and "iif" in keys:
+        return "lo"  # the kernel does not look up what came over lo
+    if packet.world is None and result == "oif" and keys[0] == "saddr" and "iif" in keys and packet.reverse:
+        return packet.iif or None
+    if result not in ("oif", "oifname") or address is None or packet.world is None or len(keys) > 2 + ("mark" in keys):
+        return None
+    if "mark" in keys and packet.mark is None:
+        return None
+    other = packet.daddr if keys[0] == "saddr" else packet.saddr
+    return packet.world.way_to(packet, address, other, dev, packet.mark if "mark" in keys else 0)
+
+
 _FIELDS: dict[str, Reader] = {
     "ip saddr": _address(4, "saddr"),
     "ip daddr": _address(4, "daddr"),
@@ -147,7 +329,18 @@ _FIELDS: dict[str, Reader] = {
     "ip6 daddr": _address(6, "daddr"),
     "ip protocol": lambda packet: packet.proto if packet.family == 4 else ABSENT,
     "ip6 nexthdr": lambda packet: packet.proto if packet.family == 6 else ABSENT,
-    "ip version": lambda packet: packet.family,
+    "ip version": lambda packet: 4 if packet.family == 4 else ABSENT,
+    "ip6 version": lambda packet: 6 if packet.family == 6 else ABSENT,
+    "ip hdrlength": lambda packet: ABSENT if packet.family == 6 else None,
+    "ip dscp": _dscp(4, 2, 0x3F),
+    "ip6 dscp": _dscp(6, 2, 0x3F),
+    "ip ecn": _dscp(4, 0, 3),
+    "ip6 ecn": _dscp(6, 0, 3),
+    "@nh,8,8": lambda packet: packet.tos if packet.family == 4 else None,
+    "ip ttl": _of_family(4, "ttl"),
+    "ip6 hoplimit": _of_family(6, "ttl"),
+    "ip length": _of_family(4, "length"),
+    "meta length": lambda packet: packet.length,
     "meta l4proto": lambda packet: packet.proto,
     "meta nfproto": lambda packet: 2 if packet.family == 4 else 10,
     "meta protocol": lambda packet: 0x0800 if packet.family == 4 else 0x86DD,
@@ -157,29 +350,61 @@ _FIELDS: dict[str, Reader] = {
     "meta oifname": lambda packet: packet.oif,
     "meta oif": lambda packet: packet.oif,
     "meta mark": lambda packet: packet.mark,
+    "meta pkttype": _pkttype,
+    "meta skuid": _owner("uid"),
+    "meta skgid": _owner("gid"),
     "ct state": lambda packet: packet.ct_state,
-    "ct direction": lambda packet: "original" if packet.ct_state == "new" else None,
+    "ct direction": _ct(lambda packet: "original" if packet.ct_state == "new" else None),
+    "ct mark": _ct(lambda packet: packet.ct_mark),
+    "ct protocol": _ct(lambda packet: packet.proto),
+    "ct l3proto": _ct(lambda packet: "ipv4" if packet.family == 4 else "ipv6"),
+    "ct original protocol": _ct(lambda packet: packet.proto),
+    "ct original saddr": _ct(_original(0)),
+    "ct original daddr": _ct(_original(1)),
+    "ct original ip saddr": _ct(_original(0, 4)),
+    "ct original ip daddr": _ct(_original(1, 4)),
+    "ct original ip6 saddr": _ct(_original(0, 6)),
+    "ct original ip6 daddr": _ct(_original(1, 6)),
+    "ct original proto-src": _ct(_original(2)),
+    "ct original proto-dst": _ct(_original(3)),
     "tcp flags": lambda packet: packet.tcp_flags if packet.proto == TCP else ABSENT,
-    "icmp type": _icmp(ICMP, True),
-    "icmp code": _icmp(ICMP, False),
-    "icmpv6 type": _icmp(ICMPV6, True),
-    "icmpv6 code": _icmp(ICMPV6, False),
-    "ct status": lambda packet: _status(packet),
-    "fib daddr type": lambda packet: None if packet.local is None else ("local" if packet.local else "unicast"),
+    "icmp type": _icmp(ICMP, "icmp_type"),
+    "icmp code": _icmp(ICMP, "icmp_code"),
+    "icmpv6 type": _icmp(ICMPV6, "icmp_type"),
+    "icmpv6 code": _icmp(ICMPV6, "icmp_code"),
 }
-# With the packet's mark among the keys the lookup is the same unless a policy rule asks for marks; ``reverse`` knows.
-for _keys in ("saddr . iif", "saddr . mark . iif"):
-    _FIELDS[f"fib {_keys} oif"] = lambda packet: "exists" if packet.reverse else None
-for _name, _numbers in (
-    ("tcp", (TCP,)),
-    ("udp", (UDP,)),
-    ("sctp", (SCTP,)),
-    ("dccp", (33,)),
-    ("udplite", (136,)),
-    ("th", _WITH_PORTS),
-):
+for _name, _numbers in (("tcp", (TCP,)), ("udp", (UDP,)), ("sctp", (SCTP,)), ("dccp", (33,)), ("udplite", (136,))):
     for _end in ("sport", "dport"):
         _FIELDS[f"{_name} {_end}"] = _port(_numbers, _end)
+_FIELDS["th sport"], _FIELDS["th dport"] = _th("sport"), _th("dport")
+
+#: Selectors of a header that a packet of another protocol does not have: without it a rule of nft ends there.
+_HEADERS = {
+    "tcp": (TCP,),
+    "udp": (UDP,),
+    "sctp": (SCTP,),
+    "dccp": (33,),
+    "udplite": (136,),
+    "esp": (50,),
+    "ah": (51,),
+    "comp": (108,),
+}
+_HEADERS.update({"icmp": (ICMP,), "icmpv6": (ICMPV6,)})
+
+
+def _other(packet: Packet, left: str) -> FieldValue:
+    """Selectors whose value is not followed: absent where the packet cannot have them, else not known."""
+    first, _space, rest = left.partition(" ")
+    protocols = _HEADERS.get(first)
+    if protocols is not None and rest.split(" ")[0] != "option":
+        return None if packet.proto in protocols else ABSENT
+    if first in ("ip", "ip6") and rest.split(" ")[0] != "option":
+        return None if packet.family == (4 if first == "ip" else 6) else ABSENT
+    if first == "arp":
+        return ABSENT
+    if first == "fib":
+        return _fib(packet, left)
+    return None
 
 
 def symbol(left: str, value: object) -> object:
@@ -192,8 +417,6 @@ def symbol(left: str, value: object) -> object:
         return _ETHER_TYPES.get(value, value)
     if left == "meta nfproto":
         return _NFPROTO.get(value, value)
-    if left == "ct status":
-        return _CT_STATUS.get(value, value)
-    if left in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"):
+    if left in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr") or (left[:3] == "ct " and left[-4:] == "addr"):
         return address_number(value)
     return value

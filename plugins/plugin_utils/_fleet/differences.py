@@ -156,6 +156,8 @@ def fleet_findings(
             new.append(reach)
         else:
             cause["evidence"].append(reach.summary)
+    if view is not None and not silent:
+        new += _disagreement(host, evidence, own, view)
     if clock is not None and (clock["low"] > CLOCK_LIMIT or clock["high"] < -CLOCK_LIMIT):
         offset = _clock(host, clock)
         told = next((one for one in own if one["id"] == "clock-offset"), None)
@@ -402,6 +404,41 @@ def _listens(evidence: dict[str, Any]) -> bool:
     return False
 
 
+def _walked(evidence: dict[str, Any]) -> list[str]:
+    """What the host's own walk says of the target: probe and walk stand side by side."""
+    steps = (evidence.get("answer") or {}).get("steps") or []
+    return [f"the host's own walk: {clean(one.get('detail'), 300)}" for one in steps if one.get("step") == "firewall"]
+
+
+def _disagreement(host: str, evidence: dict[str, Any], own: list[dict[str, Any]], view: PeerProbes) -> list[Finding]:
+    """The host's own walk says that the packet is stopped, and its peers connect all the same."""
+    told = next((one for one in own if one["id"] == "firewall-drops-target" and one["grade"] == "proven"), None)
+    target = evidence.get("target")
+    if told is None or not target or view.counts.get("ok", 0) != view.total:
+        return []
+    stopped = (told.get("data") or {}).get("addresses")
+    asked = {one.rpartition(":")[0].strip("[]") for one in view.targets}
+    if not isinstance(stopped, list) or not asked <= {str(one) for one in stopped}:
+        return []
+    shown, name = f"{target['proto']}/{target['port']}", clean(host, 100)
+    return [
+        Finding(
+            "walk-probe-disagree",
+            "likely",
+            "warning",
+            f"{name} {shown}",
+            f"The rules of {name} as they were read stop {shown}, and yet {view.total} peers connect to it",
+            [
+                f"the walk: {clean(told['summary'], 400)}",
+                f"peers: {view.line()}",
+                f"asked: {', '.join(clean(one, 100) for one in view.targets)}",
+            ],
+            ["# diagnose again: rules that changed between the two look like this; if it stays, the walk misreads that rule"],
+            ["D10", "D15"],
+        )
+    ]
+
+
 def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes, suspect: Finding | None) -> Finding:
     target = evidence["target"]
     shown = f"{target['proto']}/{target['port']}"
@@ -419,6 +456,7 @@ def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes, suspect:
             f"peers: {view.line()}",
             f"no answer to {', '.join(clean(one, 100) for one in view.sources['timeout'])}",
             f"asked: {', '.join(clean(one, 100) for one in view.targets)}",
+            *_walked(evidence),
         ],
         [fix],
         ["D10", "D33"],

@@ -32,6 +32,7 @@ NAMES = (
     "timeout",
     "hosts",
     "address",
+    "from",
 )
 
 

@@ -1,0 +1,118 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""Which rules of a chain can match a packet at all: an index on addresses, ports, protocol and interfaces.
+
+A rule is left out only when one of its conditions is certainly false, and only conditions that stand before everything the rule
+does are used: leaving it out has no effect. So a chain of thousands of per-address rules costs a few look-ups per packet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import model
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.elements import bounds_of
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import ABSENT, Packet, field
+
+#: Selectors a rule may be found by, the most telling first. ``th`` is not here: of some protocols its value is not known.
+KEYS = (
+    "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr", "tcp dport", "udp dport", "tcp sport", "udp sport", "meta iifname",
+    "meta oifname", "meta iif", "meta oif", "meta l4proto",
+)  # fmt: skip
+_PLACE = {name: place for place, name in enumerate(KEYS)}
+_ADDRESS = frozenset(KEYS[:4])
+#: A condition with more values than this is not used.
+_MOST_VALUES = 8
+#: Chains shorter than this are walked as they are.
+SHORT = 24
+
+
+class RuleIndex:
+    """The rules of one chain. ``candidates`` gives those that may match, in order."""
+
+    def __init__(self, rules: list[model.Rule]) -> None:
+        self.rules = rules
+        #: (selector, bits cut off) -> value -> places; bits 0 for a single value
+        self._tables: dict[tuple[str, int], dict[object, list[int]]] = {}
+        self._always: list[int] = []
+        self._all = list(range(len(rules)))
+        if len(rules) < SHORT:
+            self._always = self._all
+            return
+        guards = [_guards(rule) for rule in rules]
+        uses: dict[tuple[str, int, object], int] = {}
+        for found in guards:
+            for keys in found:
+                for key in keys:
+                    uses[key] = uses.get(key, 0) + 1
+        for place, found in enumerate(guards):
+            if not found:
+                self._always.append(place)
+                continue
+            # The condition that the fewest other rules share finds this rule fastest.
+            best = min(found, key=lambda keys: sum(uses[key] for key in keys)) if len(found) > 1 else found[0]
+            for name, bits, value in best:
+                self._tables.setdefault((name, bits), {}).setdefault(value, []).append(place)
+
+    def candidates(self, packet: Packet, after: int = -1) -> list[int]:
+        """Places of rules behind ``after`` that may match the packet, in order."""
+        if not self._tables:
+            return self._all[after + 1 :] if after >= 0 else self._all
+        found = list(self._always)
+        values: dict[str, object] = {}
+        for (name, bits), table in self._tables.items():
+            if name not in values:
+                values[name] = field(packet, name)
+            value = values[name]
+            if value is ABSENT:
+                continue
+            if value is None:
+                for places in table.values():
+                    found += places
+            elif bits and isinstance(value, int):
+                found += table.get(value >> bits, ())
+            else:
+                found += table.get(value, ())
+        # A rule with several values may have been found by more than one of them.
+        return sorted({place for place in found if place > after})
+
+
+def _guards(rule: model.Rule) -> list[list[tuple[str, int, object]]]:
+    """Conditions of a rule as keys; each list alone must hold one of its keys, or the rule does not match."""
+    found: list[list[tuple[str, int, object]]] = []
+    for part in rule.parts:
+        if isinstance(part, model.Match):
+            if part.op == "in" and part.values and part.mask is None and part.left in _PLACE and len(part.values) <= _MOST_VALUES:
+                keys = _keys(part.left, part.values)
+                if keys:
+                    found.append(keys)
+        elif not isinstance(part, model.Unknown):
+            break  # what the rule does before a condition it does in any case
+    return found
+
+
+def _keys(left: str, values: list[Any]) -> list[tuple[str, int, object]]:
+    keys: list[tuple[str, int, object]] = []
+    for value in values:
+        bounds = bounds_of(left, value)
+        if bounds is None:
+            if left in _ADDRESS or not isinstance(value, str) or value.endswith("*"):
+                return []
+            keys.append((left, 0, value))
+        elif bounds[0] == bounds[1]:
+            keys.append((left, 0, bounds[0]))
+        elif left in _ADDRESS and isinstance(value, list) and value[0] == "prefix":
+            bits = (bounds[1] - bounds[0]).bit_length()
+            keys.append((left, bits, bounds[0] >> bits))
+        elif bounds[1] - bounds[0] < _MOST_VALUES:
+            keys += [(left, 0, one) for one in range(bounds[0], bounds[1] + 1)]
+        else:
+            return []
+    return keys
+
+
+#: Fields of a packet that the index looks at: when one changes inside a chain, candidates are looked for again.
+def keyed(packet: Packet) -> tuple[object, ...]:
+    return (packet.saddr, packet.daddr, packet.sport, packet.dport, packet.iif, packet.oif)

@@ -1,0 +1,120 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""Programs and traffic control filters on a packet's way: which see it, and what they may do. Pure: the hook census in.
+
+A program that cannot drop or divert anything is passed; one that drops everything drops; of the others the instructions tell
+where they can be followed (``run``), and otherwise they may drop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+
+#: place of the walk -> (hook, direction) of the census, in the order in which they run
+_PLACES: dict[str, tuple[tuple[str, str | None], ...]] = {
+    "xdp": (("xdp", "ingress"), ("xdp", None)),
+    "tc ingress": (("tcx", "ingress"), ("netkit", "peer"), ("tc", "ingress")),
+    "tc egress": (("tcx", "egress"), ("netkit", "primary"), ("tc", "egress")),
+    "sk_lookup": (("sk_lookup", None),),
+}
+_PROTOCOLS = {4: "ip", 6: "ipv6"}
+Runner = Callable[["dict[str, Any]", Packet], Optional[bool]]
+
+
+def name(entry: dict[str, Any]) -> str:
+    """``tcx ingress eth0 syn_guard (program 142, agent pid 812)``"""
+    place = (entry.get("interface") or {}).get("name") or (entry.get("cgroup") or {}).get("path") or ""
+    what = entry.get("name") or entry.get("kind") or "?"
+    words = [str(one) for one in (entry.get("hook"), entry.get("direction"), place, what) if one]
+    details = [f"program {entry['id']}"] if entry.get("id") else []
+    for owner in (entry.get("owners") or [])[:2]:
+        unit = f", {owner['unit']}" if owner.get("unit") else ""
+        details.append(f"{owner.get('process')} pid {owner.get('pid')}{unit}")
+    return " ".join(words) + (f" ({'; '.join(details)})" if details else "")
+
+
+def priority(entry: dict[str, Any]) -> int:
+    """Of a netfilter program."""
+    return int((entry.get("netfilter") or {}).get("priority") or 0)
+
+
+class Programs:
+    """Entries of the hook census by place. run: what a program does to a packet, where it can be told."""
+
+    def __init__(self, entries: list[dict[str, Any]], run: Runner | None = None) -> None:
+        self._entries = entries
+        self._run = run
+
+    def at(self, place: str, device: str | None, packet: Packet) -> list[dict[str, Any]]:
+        """What runs at a place of the walk, in order. device: None when any interface may be meant."""
+        found: list[dict[str, Any]] = []
+        if place.startswith("cgroup "):
+            return [one for one in self._entries if one.get("hook") == "cgroup" and one.get("direction") == place[7:]]
+        for hook, direction in _PLACES[place]:
+            found += [
+                one
+                for one in self._entries
+                if one.get("hook") == hook
+                and one.get("direction") == direction
+                and _on(one, device)
+                and _of_family(one, packet.family)
+            ]
+        return found
+
+    def netfilter(self, hook: str, family: int) -> list[dict[str, Any]]:
+        """BPF programs at a hook of the packet filter, by priority."""
+        wanted = {4: ("ipv4", 2), 6: ("ipv6", 10)}[family]
+        found = [
+            one
+            for one in self._entries
+            if one.get("hook") == "netfilter"
+            and one.get("direction") == hook
+            and (one.get("netfilter") or {}).get("family") in (*wanted, None)
+        ]
+        return sorted(found, key=priority)
+
+    def judge(self, entry: dict[str, Any], packet: Packet) -> tuple[str, str]:
+        """("accept" | "drop" | "unknown", how that is known). "unknown": it may drop the packet or send it elsewhere."""
+        drop, divert = entry.get("can_drop"), entry.get("can_divert")
+        evidence = "; ".join(str(one) for one in (entry.get("drop_evidence") or [])[:2])
+        if drop == "no" and divert == "no":
+            return "accept", ""
+        if _drops_all(entry):
+            return "drop", "its action drops every packet"
+        if self._run is not None and entry.get("id"):
+            passes = self._run(entry, packet)
+            if passes is not None:
+                return ("accept" if passes else "drop"), "its instructions, followed for this packet"
+        if drop == "no":
+            return "unknown", f"it may send the packet elsewhere: {evidence}"
+        return "unknown", f"it may drop the packet: {evidence}" if evidence else "what it does to the packet is not known"
+
+
+def _on(entry: dict[str, Any], device: str | None) -> bool:
+    interface = entry.get("interface") or {}
+    return device is None or not interface or interface.get("name") == device
+
+
+def _of_family(entry: dict[str, Any], family: int) -> bool:
+    protocol = (entry.get("tc") or {}).get("protocol")
+    return protocol in (None, "all", _PROTOCOLS[family])
+
+
+def _drops_all(entry: dict[str, Any]) -> bool:
+    """A filter that matches everything and whose first action drops."""
+    tc = entry.get("tc") or {}
+    actions = tc.get("actions") or []
+    first = actions[0] if actions else {}
+    return bool(
+        entry.get("kind") == "matchall"
+        and tc.get("reached") is not False
+        and not tc.get("chain")
+        and entry.get("order") == 0
+        and first.get("kind") == "gact"
+        and first.get("verdict") == "drop"
+    )
