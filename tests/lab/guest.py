@@ -63,7 +63,8 @@ class Guest:
         )
         self._log = Path(self._folder.name) / "log"
         argv = [
-            str(vng), "--run", kernel(), "--disable-kvm", "--disable-microvm", "--cpus", str(self._cpus), "--memory", self._memory,
+            str(vng), "--run", kernel(), "--disable-kvm", "--disable-microvm",
+            "--cpus", str(self._cpus), "--memory", self._memory,
             "--overlay-rwdir=/etc", "--overlay-rwdir=/var", f"--qemu-opts={network}", "--exec", script,
         ]  # fmt: skip
         environ = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}

@@ -155,9 +155,7 @@ def servers_request(service: ServiceKey) -> bytes:
 
 def timeouts_message(timeouts: Timeouts) -> bytes:
     """0 leaves a time as it is."""
-    return header(SET_CONFIG) + netlink.pack(
-        [(_A_TCP, timeouts.tcp), (_A_TCP_FIN, timeouts.tcp_fin), (_A_UDP, timeouts.udp)]
-    )
+    return header(SET_CONFIG) + netlink.pack([(_A_TCP, timeouts.tcp), (_A_TCP_FIN, timeouts.tcp_fin), (_A_UDP, timeouts.udp)])
 
 
 def _nested(body: bytes, kind: int, needed: tuple[int, ...], what: str) -> dict[int, bytes]:

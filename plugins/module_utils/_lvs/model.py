@@ -271,7 +271,9 @@ def _wanted_key(entry: dict[str, Any]) -> ServiceKey:
         raise Wrong(f"service {address}: protocol {protocol!r}; allowed are {', '.join(PROTOCOLS)}")
     # Port 0 is every port, which the kernel allows with persistence only.
     least = 0 if entry.get("persistence") else 1
-    return ServiceKey(address.version, protocol, str(address), _number(entry.get("port"), f"service {address}, port", least, 65535), 0)
+    return ServiceKey(
+        address.version, protocol, str(address), _number(entry.get("port"), f"service {address}, port", least, 65535), 0
+    )
 
 
 def _wanted_server(entry: dict[str, Any], service: ServiceKey, where: str) -> Server:

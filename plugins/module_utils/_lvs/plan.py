@@ -124,7 +124,7 @@ class Rules:
 
 
 def gate(present: Table, wanted: Table, unready: Iterable[tuple[ServiceKey, ServerKey]]) -> Table:
-    """What is wanted, without servers that may not join yet. One that serves already is left as it is: the gate is for joining."""
+    """What is wanted, without servers that may not join yet. One that serves already stays: the gate is for joining."""
     held: dict[ServiceKey, set[ServerKey]] = {}
     for service_key, server_key in unready:
         held.setdefault(service_key, set()).add(server_key)
@@ -251,9 +251,7 @@ def foresee(present: Table, changes: Iterable[Change]) -> Table:
             else:
                 known = servers.get(change.server.key)
                 counts = (known.active, known.inactive, known.persistent) if known is not None else (0, 0, 0)
-                servers[change.server.key] = replace(
-                    change.server, active=counts[0], inactive=counts[1], persistent=counts[2]
-                )
+                servers[change.server.key] = replace(change.server, active=counts[0], inactive=counts[1], persistent=counts[2])
     return Table(services, limits, present.daemons)
 
 

@@ -1,0 +1,290 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A load-balanced segment in a guest: a client, directors and real servers, each a network namespace, joined by a bridge.
+
+The backends speak HTTP: /  answers with the server's name, /stream keeps the connection open and echoes lines,
+/ready answers with the version that the file /tmp/lvs/<name>.version holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+from typing import Any
+
+from tests.lab.guest import Guest
+
+VIP, VIP6 = "10.66.0.80", "fd66::80"
+PORT = 8080
+_COUNTER = itertools.count(1)
+
+BACKEND = r"""
+import http.server, socket, socketserver, sys, threading
+name, port = sys.argv[1], int(sys.argv[2])
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        stream = self.request.makefile("rwb")
+        line = stream.readline().decode()
+        path = line.split(" ")[1] if line.count(" ") >= 2 else ""
+        while stream.readline() not in (b"\r\n", b"\n", b""):
+            pass
+        if path == "/stream":
+            stream.write(b"HTTP/1.1 200 OK\r\n\r\n" + name.encode() + b"\n"); stream.flush()
+            for one in stream:
+                stream.write(one); stream.flush()
+            return
+        body = name
+        if path == "/ready":
+            try:
+                body = open("/tmp/lvs/%s.version" % name).read()
+            except OSError:
+                body = "no version"
+        stream.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode()))
+        stream.flush()
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+    address_family = socket.AF_INET6
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+with Server(("::", port), Handler) as server:
+    print("ready", flush=True)
+    server.serve_forever()
+"""
+
+#: New connections one after another: [[name or error, seconds], ...]
+REQUESTS = r"""
+import socket, time
+address, port, count, pause, timeout = args
+result = []
+for _ in range(count):
+    began = time.monotonic()
+    try:
+        with socket.create_connection((address, port), timeout) as connection:
+            connection.settimeout(timeout)
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            data = b""
+            while True:
+                more = connection.recv(4096)
+                if not more:
+                    break
+                data += more
+        said = data.rpartition(b"\r\n\r\n")[2].decode() or "empty"
+    except OSError as error:
+        said = type(error).__name__
+    result.append([said, round(time.monotonic() - began, 3)])
+    if pause:
+        time.sleep(pause)
+"""
+
+#: A process that holds streams open and answers questions about them through files.
+STREAMS = r"""
+import json, os, select, socket, sys, time
+address, port, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+streams = []
+for _ in range(count):
+    one = socket.create_connection((address, port), 10)
+    one.sendall(b"GET /stream HTTP/1.1\r\n\r\n")
+    data = b""
+    while data.count(b"\n") < 3:
+        more = one.recv(4096)
+        assert more, data
+        data += more
+    streams.append((data.splitlines()[-1].decode(), one))
+def say(what):
+    with open(folder + "/said.new", "w") as file:
+        json.dump(what, file)
+    os.rename(folder + "/said.new", folder + "/said")
+say([name for name, _one in streams])
+print("ready", flush=True)
+for line in iter(lambda: (time.sleep(0.05), os.path.exists(folder + "/ask"))[1], None):
+    if not line:
+        continue
+    word = open(folder + "/ask").read().split()
+    os.unlink(folder + "/ask")
+    if word[0] == "close":
+        kept = []
+        for name, one in streams:
+            if name == word[1] or word[1] == "all":
+                one.close()
+            else:
+                kept.append((name, one))
+        streams = kept
+        say("closed")
+        continue
+    found = []
+    for name, one in streams:
+        try:
+            one.settimeout(float(word[1]))
+            one.sendall(b"hello\n")
+            said = one.recv(100)
+            found.append([name, "alive" if said == b"hello\n" else "closed"])
+        except OSError as error:
+            found.append([name, type(error).__name__])
+    say(found)
+"""
+
+
+class Segment:
+    """Use as a context manager. Names in the guest are prefixed, so several segments can live side by side.
+
+    directors, servers: how many. ``vip``: whether the virtual addresses are on the first director (else VRRP puts them).
+    """
+
+    def __init__(self, guest: Guest, directors: int = 1, servers: int = 2, vip: bool = True) -> None:
+        self.guest = guest
+        self.prefix = f"s{next(_COUNTER)}"
+        self.directors = [f"dir{number}" for number in range(1, directors + 1)]
+        self.servers = [f"rs{number}" for number in range(1, servers + 1)]
+        self._vip = vip
+        self._processes: list[int] = []
+        self._backends: dict[str, int] = {}
+        self._streams = 0
+
+    def ns(self, host: str) -> str:
+        return f"{self.prefix}-{host}"
+
+    def address(self, host: str, family: int = 4) -> str:
+        number = {"cl": 1}.get(host) or (10 if host.startswith("dir") else 100) + int(host[3:] if host[:3] == "dir" else host[2:])
+        return f"10.66.0.{number}" if family == 4 else f"fd66::{number}"
+
+    def __enter__(self) -> Segment:
+        bridge = f"{self.prefix}br"
+        lines = [f"ip link add {bridge} type bridge", f"ip link set {bridge} up", "mkdir -p /tmp/lvs"]
+        for number, host in enumerate(["cl", *self.directors, *self.servers]):
+            space, port = self.ns(host), f"{self.prefix}p{number}"
+            inside = f"ip -n {space}"
+            lines += [
+                f"ip netns add {space}",
+                f"{inside} link set lo up",
+                f"ip link add {port} type veth peer name eth0 netns {space}",
+                f"ip link set {port} master {bridge} up",
+                f"{inside} address add {self.address(host)}/24 dev eth0",
+                f"{inside} -6 address add {self.address(host, 6)}/64 dev eth0 nodad",
+                f"{inside} link set eth0 up",
+            ]
+            if host.startswith("dir"):
+                lines.append(f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.ip_forward=1")
+            if host.startswith("rs"):
+                lines += [
+                    f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
+                    f"{inside} address add {VIP}/32 dev lo",
+                    f"{inside} -6 address add {VIP6}/128 dev lo nodad",
+                ]
+        if self._vip:
+            first = self.ns(self.directors[0])
+            lines += [f"ip -n {first} address add {VIP}/32 dev eth0", f"ip -n {first} -6 address add {VIP6}/128 dev eth0 nodad"]
+        self.guest.sh("\n".join(lines))
+        for server in self.servers:
+            self.start_backend(server)
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        for pid in self._processes:
+            self.guest.end(pid, signal.SIGKILL)
+        spaces = [self.ns(host) for host in ["cl", *self.directors, *self.servers]]
+        self.guest.sh(f"for one in {' '.join(spaces)}; do ip netns del $one || true; done; ip link del {self.prefix}br || true")
+
+    # --- processes
+
+    def start(self, argv: list[str], host: str, log: str = "") -> int:
+        pid = self.guest.start(argv, self.ns(host), log or f"/tmp/lvs/{self.prefix}-{host}.log")
+        self._processes.append(pid)
+        return pid
+
+    def start_backend(self, server: str, port: int = PORT) -> None:
+        log = f"/tmp/lvs/{self.prefix}-{server}-backend.log"
+        self.guest.sh(f"rm -f {log}")
+        self._backends[server] = self.start(["python3", "-u", "-c", BACKEND, server, str(port)], server, log)
+        self.guest.sh(f"timeout 60 sh -c 'until grep -q ready {log}; do sleep 0.1; done'")
+
+    def stop_backend(self, server: str) -> None:
+        self.guest.end(self._backends.pop(server), signal.SIGKILL)
+
+    # --- traffic
+
+    def requests(
+        self, count: int, address: str = VIP, port: int = PORT, pause: float = 0.0, timeout: float = 5.0
+    ) -> list[str]:
+        """Who answered each of ``count`` new connections, one after another; the error's name where nobody did."""
+        found = self.guest.call(REQUESTS, address, port, count, pause, timeout, netns=self.ns("cl"), timeout=600)
+        return [said for said, _seconds in found]
+
+    def streams(self, count: int, address: str = VIP, port: int = PORT) -> Streams:
+        self._streams += 1
+        return Streams(self, count, address, port, f"/tmp/lvs/{self.prefix}-streams{self._streams}")
+
+    # --- the witness
+
+    def ipvsadm(self, *words: str, director: str = "dir1") -> str:
+        return self.guest.run(["ipvsadm", *words], self.ns(director)).out
+
+    def rules(self, director: str = "dir1") -> list[str]:
+        """``ipvsadm -Sn``, sorted: what anybody would restore."""
+        return sorted(self.ipvsadm("-Sn", director=director).splitlines())
+
+    # --- the collection
+
+    def lvs(self, services: list[dict[str, Any]], director: str = "dir1", check: bool = False, **params: Any) -> dict[str, Any]:
+        """The module's result, with ``failed`` and ``msg`` as Ansible would show it."""
+        code = """
+import json
+from ansible_collections.netops.fleet.plugins.module_utils._lvs import director
+result, why = director.outcome(args[0], args[1])
+result = {**result, "failed": bool(why), "msg": why}
+"""
+        found: dict[str, Any] = self.guest.call(
+            code, {**PARAMS, "services": services, "state_folder": self.folder(director), **params}, check, netns=self.ns(director)
+        )
+        return found
+
+    def folder(self, director: str = "dir1") -> str:
+        return f"/var/lib/netops.fleet/{self.prefix}-{director}"
+
+
+#: The module's defaults.
+PARAMS: dict[str, Any] = {
+    "timeouts": None, "engine": "kernel", "drain_timeout": 300, "drain_until": "empty", "on_timeout": "keep", "force": False,
+    "await_quiet": False, "keep_weights": False, "purge": False, "ignore_lint": [], "load_modules": True, "take_over": False,
+    "settle": 15,
+}  # fmt: skip
+
+
+class Streams:
+    """Connections that stay open. ``owners``: which server each of them got."""
+
+    def __init__(self, segment: Segment, count: int, address: str, port: int, folder: str) -> None:
+        self.segment, self.folder = segment, folder
+        segment.guest.sh(f"rm -rf {folder}; mkdir -p {folder}")
+        segment.start(["python3", "-u", "-c", STREAMS, address, str(port), str(count), folder], "cl", f"{folder}/log")
+        self.owners: list[str] = self._said()
+
+    def _said(self) -> Any:
+        script = f"timeout 120 sh -c 'until test -e {self.folder}/said; do sleep 0.05; done' || cat {self.folder}/log; "
+        text = self.segment.guest.sh(script + f"cat {self.folder}/said; rm {self.folder}/said")
+        return json.loads(text)
+
+    def _ask(self, words: str) -> Any:
+        self.segment.guest.sh(f"echo '{words}' > {self.folder}/ask.new; mv {self.folder}/ask.new {self.folder}/ask")
+        return self._said()
+
+    def alive(self, timeout: float = 4.0) -> dict[str, list[str]]:
+        """Server → state of each of its streams after a line there and back: alive, closed, or the error's name."""
+        found: dict[str, list[str]] = {}
+        for name, state in self._ask(f"ping {timeout}"):
+            found.setdefault(name, []).append(state)
+        return found
+
+    def close(self, server: str = "all") -> None:
+        self._ask(f"close {server}")
+
+
+def service(*weights: int, port: int = PORT, family: int = 4, **more: Any) -> dict[str, Any]:
+    """A wanted service with one server for each weight: rs1, rs2, ..."""
+    base = "10.66.0." if family == 4 else "fd66::"
+    servers = [{"address": f"{base}{100 + number}", "weight": weight} for number, weight in enumerate(weights, 1)]
+    return {"address": VIP if family == 4 else VIP6, "port": port, "servers": servers, **more}
