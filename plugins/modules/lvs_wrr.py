@@ -170,8 +170,8 @@ options:
   engine:
     description:
       - V(kernel) writes the virtual services.
-      - V(keepalived) writes only the weights, through the files that keepalived tracks, and verifies the kernel's table afterwards,
-        because keepalived does not.
+      - V(keepalived) writes only the weights, through the files that keepalived tracks, and verifies the kernel's table
+        afterwards, because keepalived does not.
     type: str
     choices: [kernel, keepalived]
     default: kernel
@@ -188,8 +188,8 @@ options:
     default: empty
   on_timeout:
     description:
-      - What happens to a server that is still in use after O(drain_timeout). V(keep) leaves it at weight 0 for a later run, V(fail)
-        too but fails, V(force) removes it and cuts its connections.
+      - What happens to a server that is still in use after O(drain_timeout). V(keep) leaves it at weight 0 for a later run,
+        V(fail) too but fails, V(force) removes it and cuts its connections.
     type: str
     choices: [keep, fail, force]
     default: keep

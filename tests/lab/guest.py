@@ -77,6 +77,8 @@ class Guest:
             while True:
                 with contextlib.suppress(OSError, ValueError):
                     if self._ask({"op": "exec", "argv": ["true"]}, 5)["rc"] == 0:
+                        self._life = socket.create_connection(("127.0.0.1", self.port), 5)
+                        self._life.sendall(b'{"op": "life"}\n')
                         return self
                 assert self._process.poll() is None, f"the guest ended\n{self._said()}"
                 assert time.monotonic() < deadline, f"the guest does not answer\n{self._said()}"

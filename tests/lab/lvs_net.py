@@ -155,6 +155,7 @@ class Segment:
     def __enter__(self) -> Segment:
         bridge = f"{self.prefix}br"
         lines = [f"ip link add {bridge} type bridge", f"ip link set {bridge} up", "mkdir -p /tmp/lvs"]
+        lines += [f"rm -rf {self.folder(one)}" for one in self.directors]
         for number, host in enumerate(["cl", *self.directors, *self.servers]):
             space, port = self.ns(host), f"{self.prefix}p{number}"
             inside = f"ip -n {space}"
@@ -207,9 +208,7 @@ class Segment:
 
     # --- traffic
 
-    def requests(
-        self, count: int, address: str = VIP, port: int = PORT, pause: float = 0.0, timeout: float = 5.0
-    ) -> list[str]:
+    def requests(self, count: int, address: str = VIP, port: int = PORT, pause: float = 0.0, timeout: float = 5.0) -> list[str]:
         """Who answered each of ``count`` new connections, one after another; the error's name where nobody did."""
         found = self.guest.call(REQUESTS, address, port, count, pause, timeout, netns=self.ns("cl"), timeout=600)
         return [said for said, _seconds in found]
@@ -238,7 +237,10 @@ result, why = director.outcome(args[0], args[1])
 result = {**result, "failed": bool(why), "msg": why}
 """
         found: dict[str, Any] = self.guest.call(
-            code, {**PARAMS, "services": services, "state_folder": self.folder(director), **params}, check, netns=self.ns(director)
+            code,
+            {**PARAMS, "services": services, "state_folder": self.folder(director), **params},
+            check,
+            netns=self.ns(director),
         )
         return found
 
@@ -287,4 +289,4 @@ def service(*weights: int, port: int = PORT, family: int = 4, **more: Any) -> di
     """A wanted service with one server for each weight: rs1, rs2, ..."""
     base = "10.66.0." if family == 4 else "fd66::"
     servers = [{"address": f"{base}{100 + number}", "weight": weight} for number, weight in enumerate(weights, 1)]
-    return {"address": VIP if family == 4 else VIP6, "port": port, "servers": servers, **more}
+    return {"address": VIP if family == 4 else VIP6, "port": port, "servers": servers, "scheduler": "wrr", **more}

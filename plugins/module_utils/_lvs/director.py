@@ -30,7 +30,7 @@ class Refused(Exception):
 
     def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.result = result or {}
+        self.result = result or {"changed": False}
 
 
 @dataclass
@@ -311,7 +311,9 @@ def _apply_keepalived(
     while True:
         present = _read(options, [])
         drift, down = track.drift(present, track.expected(folder, wanted))
-        if not drift or time.monotonic() >= deadline:
+        # A server that was just told a weight and has none yet is late, not down.
+        pending = {f"{one['service']} {one['server']}" for one in moved} & set(down)
+        if not (drift or pending) or time.monotonic() >= deadline:
             break
         time.sleep(LOOK)
     result["down"] = down
@@ -352,21 +354,24 @@ def _staying(made: plan.Plan) -> plan.Plan:
     return plan.Plan([], [one for one in made.leaving if not one.remove], [])
 
 
+_READY: dict[str, Any] = {"scheme": "http", "path": "/", "status": 200, "timeout": 2.0, "body": None, "port": None}
+
 
 def options_from(params: dict[str, Any], check: bool) -> Options:
     """The module's parameters. Raises model.Wrong."""
     wanted = wanted_table(params["services"], params.get("timeouts"))
     ready: dict[tuple[ServiceKey, ServerKey], dict[str, Any]] = {}
     for entry, service in zip(params["services"], wanted.services.values()):
-        asked = entry.get("ready")
-        for server in service.servers.values() if asked else ():
+        asked: dict[str, Any] = {**_READY, **(entry.get("ready") or {})}
+        for server in service.servers.values() if entry.get("ready") else ():
             host_part = f"[{server.key.address}]" if ":" in server.key.address else server.key.address
+            port = asked.get("port") or server.key.port
             ready[service.key, server.key] = {
                 "kind": "http",
-                "url": f"{asked.get('scheme') or 'http'}://{host_part}:{asked.get('port') or server.key.port}{asked.get('path') or '/'}",
-                "expect_status": [asked.get("status") or 200],
+                "url": f"{asked['scheme']}://{host_part}:{port}{asked['path']}",
+                "expect_status": [asked["status"]],
                 "expect_body": asked.get("body"),
-                "timeout": asked.get("timeout") or 2.0,
+                "timeout": asked["timeout"],
             }
     rules = plan.Rules(
         purge=params["purge"],
@@ -398,12 +403,8 @@ def outcome(params: dict[str, Any], check: bool) -> tuple[dict[str, Any], str]:
     except Refused as error:
         return error.result, str(error)
     except (Wrong, state.StateError, lock.Busy, codec.Unreadable) as error:
-        return {}, str(error)
+        return {"changed": False}, str(error)
     except netlink.NetlinkError as error:
-        return {}, f"the kernel refuses to talk about virtual services: {error.strerror}; root of the network namespace is needed"
+        return {"changed": False}, f"the kernel refuses to talk about virtual services: {error.strerror}; root is needed"
     except OSError as error:
-        return {}, f"{error.filename or options_folder(params)}: {error.strerror or error}"
-
-
-def options_folder(params: dict[str, Any]) -> str:
-    return str(params["state_folder"])
+        return {"changed": False}, f"{error.filename or params['state_folder']}: {error.strerror or error}"

@@ -19,12 +19,6 @@ from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import Tab
 _VS = "/proc/sys/net/ipv4/vs"
 _RTA_DST, _RTA_GATEWAY, _RTA_VIA = 1, 5, 18
 _RTN_LOCAL = 2
-#: Where keepalived notes the process that writes virtual services: keepalived(8), several generations.
-_CHECKER_PIDFILES = (
-    "/run/keepalived/checkers.pid",
-    "/run/keepalived_checkers.pid",
-    "/run/checkers.pid",
-)
 
 
 def kernel_version() -> tuple[int, int]:
@@ -110,15 +104,28 @@ def load(names: list[str]) -> str:
 def other_writers() -> list[str]:
     """Programs that write virtual services here, by the marks they leave; none found is no proof that there is none."""
     found = []
-    for path in _CHECKER_PIDFILES:
-        content = procfs.text_or_none(path, 64)
-        pid = procfs.decimal(content.strip()) if content else None
-        if pid and _same_namespace(pid) and (procfs.text_or_none(f"/proc/{pid}/comm", 64) or "").startswith("keepalived"):
-            found.append("keepalived")
-            break
-    if os.path.isdir("/sys/class/net/kube-ipvs0") or "kube-ipvs0" in rtnl.link_names().values():
+    if any(_talks_generic_netlink(pid) for pid in _named("keepalived") if _same_namespace(pid)):
+        found.append("keepalived")
+    if "kube-ipvs0" in rtnl.link_names().values():
         found.append("kube-proxy")
     return found
+
+
+def _named(name: str) -> list[int]:
+    """Processes whose name begins so; keepalived's parts may have names of their own."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in pids if (procfs.text_or_none(f"/proc/{pid}/comm", 64) or "").startswith(name)]
+
+
+def _talks_generic_netlink(pid: int) -> bool:
+    """keepalived's VRRP process without a sync daemon has no such socket; the one that writes virtual services has."""
+    table = procfs.text_or_none("/proc/thread-self/net/netlink") or ""
+    generic = {fields[-1] for fields in map(str.split, table.splitlines()[1:]) if len(fields) > 9 and fields[1] == "16"}
+    try:
+        links = [os.readlink(f"/proc/{pid}/fd/{one}") for one in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return False
+    return any(link.startswith("socket:[") and link[8:-1] in generic for link in links)
 
 
 def _same_namespace(pid: int) -> bool:
