@@ -152,37 +152,50 @@ class Segment:
         number = {"cl": 1}.get(host) or (10 if host.startswith("dir") else 100) + int(host[3:] if host[:3] == "dir" else host[2:])
         return f"10.66.0.{number}" if family == 4 else f"fd66::{number}"
 
-    def __enter__(self) -> Segment:
-        bridge = f"{self.prefix}br"
-        lines = [f"ip link add {bridge} type bridge", f"ip link set {bridge} up", "mkdir -p /tmp/lvs"]
-        lines += [f"rm -rf {self.folder(one)}" for one in self.directors]
-        for number, host in enumerate(["cl", *self.directors, *self.servers]):
-            space, port = self.ns(host), f"{self.prefix}p{number}"
-            inside = f"ip -n {space}"
+    def _host(self, host: str) -> list[str]:
+        """Commands that make a host's namespace and join it to the bridge."""
+        space, port, inside = self.ns(host), f"{self.prefix}{host}", f"ip -n {self.ns(host)}"
+        lines = [
+            f"ip netns add {space}",
+            f"{inside} link set lo up",
+            f"ip link add {port} type veth peer name eth0 netns {space}",
+            f"ip link set {port} master {self.prefix}br up",
+            f"{inside} address add {self.address(host)}/24 dev eth0",
+            f"{inside} -6 address add {self.address(host, 6)}/64 dev eth0 nodad",
+            f"{inside} link set eth0 up",
+        ]
+        if host.startswith("dir"):
+            lines.append(f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.ip_forward=1")
+            lines.append(f"rm -rf {self.folder(host)}")
+        if host.startswith("rs"):
             lines += [
-                f"ip netns add {space}",
-                f"{inside} link set lo up",
-                f"ip link add {port} type veth peer name eth0 netns {space}",
-                f"ip link set {port} master {bridge} up",
-                f"{inside} address add {self.address(host)}/24 dev eth0",
-                f"{inside} -6 address add {self.address(host, 6)}/64 dev eth0 nodad",
-                f"{inside} link set eth0 up",
+                f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
+                f"{inside} address add {VIP}/32 dev lo",
+                f"{inside} -6 address add {VIP6}/128 dev lo nodad",
             ]
-            if host.startswith("dir"):
-                lines.append(f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.ip_forward=1")
-            if host.startswith("rs"):
-                lines += [
-                    f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
-                    f"{inside} address add {VIP}/32 dev lo",
-                    f"{inside} -6 address add {VIP6}/128 dev lo nodad",
-                ]
-        if self._vip:
-            first = self.ns(self.directors[0])
-            lines += [f"ip -n {first} address add {VIP}/32 dev eth0", f"ip -n {first} -6 address add {VIP6}/128 dev eth0 nodad"]
+        if self._vip and host == self.directors[0]:
+            lines += [f"{inside} address add {VIP}/32 dev eth0", f"{inside} -6 address add {VIP6}/128 dev eth0 nodad"]
+        return lines
+
+    def __enter__(self) -> Segment:
+        lines = [f"ip link add {self.prefix}br type bridge", f"ip link set {self.prefix}br up", "mkdir -p /tmp/lvs"]
+        for host in ["cl", *self.directors, *self.servers]:
+            lines += self._host(host)
         self.guest.sh("\n".join(lines))
         for server in self.servers:
             self.start_backend(server)
         return self
+
+    def renew(self) -> None:
+        """Directors without table, connections and settings of before; nothing runs but the backends."""
+        backends = set(self._backends.values())
+        for pid in [one for one in self._processes if one not in backends]:
+            self.guest.end(pid, signal.SIGKILL)
+        self._processes = sorted(backends)
+        lines = [f"ip -n {self.ns('cl')} neigh flush dev eth0", "rm -f /tmp/lvs/*.version"]
+        for host in self.directors:
+            lines += [f"ip netns del {self.ns(host)}", f"ip link del {self.prefix}{host} 2>/dev/null || true", *self._host(host)]
+        self.guest.sh("\n".join(lines))
 
     def __exit__(self, *_unused: object) -> None:
         for pid in self._processes:

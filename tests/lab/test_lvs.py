@@ -26,15 +26,9 @@ def segment(guest: Guest) -> Iterator[Segment]:
 
 @pytest.fixture
 def lvs(segment: Segment) -> Iterator[Segment]:
-    """The segment with an empty table, no record, and the kernel's own settings."""
-    folder, space = segment.folder(), segment.ns("dir1")
+    """The segment with a director that has no table, no connections, no record, and the kernel's own settings."""
     yield segment
-    segment.guest.sh(
-        f"ip netns exec {space} ipvsadm -C; rm -rf {folder} /tmp/lvs/*.version; "
-        "sysctl -qw net.ipv4.vs.expire_nodest_conn=0 net.ipv4.vs.expire_quiescent_template=0 net.ipv4.vs.conn_reuse_mode=1; "
-        "ipvsadm --set 900 120 300",
-        netns=space,
-    )
+    segment.renew()
 
 
 def ops(result: dict[str, Any]) -> list[str]:
@@ -110,7 +104,8 @@ def test_edits_keep_every_connection(lvs: Segment) -> None:
     result = lvs.lvs([wanted])
     assert ops(result) == ["edit_service", "edit_server"]
     assert f"-A -t {VIP}:8080 -s mh -b mh-fallback,mh-port" in lvs.rules()
-    assert f"-a -t {VIP}:8080 -r 10.66.0.101:8080 -g -w 1 -x 100 -y 50" in lvs.rules()
+    shown = [line.split() for line in lvs.ipvsadm("-Ln", "--thresholds").splitlines()]
+    assert ["->", "10.66.0.101:8080", "100", "50"] in [words[:4] for words in shown]
     assert alive(streams.alive()) == {"rs1": 3, "rs2": 5}
     assert lvs.lvs([wanted])["writes"] == 0
     lvs.ipvsadm("-D", "-t", f"{VIP}:8080")

@@ -112,12 +112,12 @@ def reduced(shares: dict[str, float], limit: int) -> dict[str, int]:
     if not positive:
         return dict.fromkeys(shares, 0)
     exact = {name: round(value * 1000) for name, value in shares.items()}
-    if all(abs(exact[name] - value * 1000) < 1e-6 for name, value in shares.items()):
+    if all(abs(exact[name] - value * 1000) < 1e-6 and (exact[name] > 0) == (value > 0) for name, value in shares.items()):
         divisor = reduce(gcd, exact.values())
         if divisor and max(exact.values()) // divisor <= limit:
             return {name: value // divisor for name, value in exact.items()}
-    scale = limit / max(positive)
-    scaled = {name: max(1, round(value * scale)) if value > 0 else 0 for name, value in shares.items()}
+    top = max(positive)
+    scaled = {name: max(1, round(value / top * limit)) if value > 0 else 0 for name, value in shares.items()}
     divisor = reduce(gcd, scaled.values())
     return {name: value // divisor for name, value in scaled.items()}
 
