@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.netops.fleet.plugins.module_utils._lvs import keepalived, model, weights
+from ansible_collections.netops.fleet.plugins.module_utils._lvs import keepalived, model, traffic, weights
 
 
 def lvs_weights(servers: list[dict[str, Any]], previous: dict[str, int] | None = None, **policy: Any) -> list[dict[str, Any]]:
@@ -35,8 +35,33 @@ def lvs_keepalived(director: dict[str, Any]) -> str:
         raise AnsibleFilterError(f"lvs_keepalived: {error}") from None
 
 
+#: What only keepalived understands of a service.
+_KEEPALIVED = ("check", "interval", "quorum", "alpha")
+
+
+def lvs_services(services: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Services as of the role → as of the module lvs_wrr."""
+    return [
+        {
+            **{name: value for name, value in service.items() if name not in _KEEPALIVED},
+            "servers": [{k: v for k, v in server.items() if k not in _KEEPALIVED} for server in service.get("servers") or []],
+        }
+        for service in services
+    ]
+
+
+def lvs_drill(result: dict[str, Any], began: float, ended: float, budget: dict[str, float] | None = None) -> dict[str, Any]:
+    """What lvs_traffic saw → the report of a drill."""
+    return traffic.judge(result, float(began), float(ended), budget or {})
+
+
 class FilterModule:
     """The filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"lvs_weights": lvs_weights, "lvs_keepalived": lvs_keepalived}
+        return {
+            "lvs_weights": lvs_weights,
+            "lvs_keepalived": lvs_keepalived,
+            "lvs_services": lvs_services,
+            "lvs_drill": lvs_drill,
+        }

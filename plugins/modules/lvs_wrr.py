@@ -201,6 +201,22 @@ options:
     description: Wait for wanted servers of weight 0 as well, as long as O(drain_timeout).
     type: bool
     default: false
+  drain:
+    description:
+      - Addresses of real servers to keep at weight 0 from now on, in every service and over all later runs, whatever their wanted
+        weight, until they are given to O(undrain).
+    type: list
+    elements: str
+    default: []
+  undrain:
+    description: Addresses of real servers that get their wanted weight again.
+    type: list
+    elements: str
+    default: []
+  verify:
+    description: With O(engine=keepalived), compare the kernel's table with what keepalived was told.
+    type: bool
+    default: true
   keep_weights:
     description: Leave the weight of servers that are there as it is.
     type: bool
@@ -321,6 +337,12 @@ lint:
   sample:
     - {"id": "port-reuse", "severity": "warning", "subject": "net.ipv4.vs.conn_reuse_mode", "text": "is 0: ...",
        "fix": "sysctl -w net.ipv4.vs.conn_reuse_mode=1"}
+drained:
+  description: Addresses of real servers that an administrator took out.
+  returned: always
+  type: list
+  elements: str
+  sample: ["192.0.2.11"]
 foreign:
   description: Virtual services that are neither wanted nor ours, and were left alone.
   returned: always
@@ -390,6 +412,9 @@ SPEC = {
     "on_timeout": {"type": "str", "choices": ["keep", "fail", "force"], "default": "keep"},
     "force": {"type": "bool", "default": False},
     "await_quiet": {"type": "bool", "default": False},
+    "drain": {"type": "list", "elements": "str", "default": []},
+    "undrain": {"type": "list", "elements": "str", "default": []},
+    "verify": {"type": "bool", "default": True},
     "keep_weights": {"type": "bool", "default": False},
     "purge": {"type": "bool", "default": False},
     "ignore_lint": {"type": "list", "elements": "str", "default": []},

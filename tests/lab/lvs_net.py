@@ -265,7 +265,7 @@ result = {**result, "failed": bool(why), "msg": why}
 PARAMS: dict[str, Any] = {
     "timeouts": None, "engine": "kernel", "drain_timeout": 300, "drain_until": "empty", "on_timeout": "keep", "force": False,
     "await_quiet": False, "keep_weights": False, "purge": False, "ignore_lint": [], "load_modules": True, "take_over": False,
-    "settle": 15,
+    "settle": 15, "drain": [], "undrain": [], "verify": True,
 }  # fmt: skip
 
 

@@ -37,7 +37,8 @@ class Refused(Exception):
 class Options:
     """wanted: the table. rules: without ``own``. ready: (service, server) → probe. folder: of the record.
 
-    settle: seconds for keepalived to take a weight. ignore: lint ids that do not stop the run.
+    settle: seconds for keepalived to take a weight. ignore: lint ids that do not stop the run. drain, undrain: addresses of
+    servers to keep at weight 0 from now on, or no longer. verify: compare the kernel with what keepalived was told.
     """
 
     wanted: Table
@@ -49,6 +50,9 @@ class Options:
     ignore: frozenset[str] = frozenset()
     load_modules: bool = True
     take_over: bool = False
+    drain: tuple[str, ...] = ()
+    undrain: tuple[str, ...] = ()
+    verify: bool = True
     check: bool = False
     settle: float = 15.0
     lock_wait: float = 10.0
@@ -69,7 +73,7 @@ def _run(options: Options) -> dict[str, Any]:
     present = _read(options, [])
     rules = replace(options.rules, own=frozenset(record.services))
     unready = _unready(present, options)
-    wanted = plan.gate(present, options.wanted, unready)
+    wanted = _drained(plan.gate(present, options.wanted, unready), record, options)
     facts, gaps = host.read(wanted)
     seconds, began = _ages(present, wanted, rules, record)
     made = plan.make(present, wanted, rules, seconds)
@@ -80,6 +84,7 @@ def _run(options: Options) -> dict[str, Any]:
         "writes": 0,
         "lint": [one.to_dict() for one in lints],
         "waiting": [{"service": str(service), "server": str(server), "why": why} for (service, server), why in unready.items()],
+        "drained": sorted(record.drained),
         "foreign": [str(key) for key in made.foreign],
         "draining": [one.to_dict() for one in made.leaving if one.decision != "delete"],
         "connections_at_risk": made.at_risk,
@@ -107,6 +112,22 @@ def _run(options: Options) -> dict[str, Any]:
 
 def _weights(options: Options) -> str:
     return options.weights or os.path.join(options.folder, "weights")
+
+
+def _drained(wanted: Table, record: state.Record, options: Options) -> Table:
+    """What is wanted, with weight 0 for servers that an administrator took out, in this run or an earlier one."""
+    for address in options.drain:
+        record.drained.setdefault(address, round(time.time(), 3))
+    for address in options.undrain:
+        record.drained.pop(address, None)
+    services = {}
+    for key, service in wanted.services.items():
+        servers = {
+            name: replace(server, weight=0) if name.address in record.drained else server
+            for name, server in service.servers.items()
+        }
+        services[key] = replace(service, servers=servers)
+    return replace(wanted, services=services)
 
 
 def _claim(record: state.Record, options: Options) -> None:
@@ -307,6 +328,8 @@ def _apply_keepalived(
     result["tracked"] = len(moved)
     if record.to_dict() != state.load(options.folder).to_dict():
         state.save(options.folder, record)
+    if not options.verify:
+        return result
     deadline = time.monotonic() + options.settle
     while True:
         present = _read(options, [])
@@ -391,6 +414,9 @@ def options_from(params: dict[str, Any], check: bool) -> Options:
         ignore=frozenset(params["ignore_lint"]),
         load_modules=params["load_modules"],
         take_over=params["take_over"],
+        drain=tuple(params["drain"]),
+        undrain=tuple(params["undrain"]),
+        verify=params["verify"],
         check=check,
         settle=float(params["settle"]),
     )

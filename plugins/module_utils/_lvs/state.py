@@ -30,11 +30,15 @@ class StateError(Exception):
 
 @dataclass
 class Record:
-    """writer: one of WRITERS, empty while nobody claimed the table. services: made by lvs_wrr. began: name → unix time."""
+    """writer: one of WRITERS, empty while nobody claimed the table. services: made by lvs_wrr. began: name → unix time.
+
+    drained: address of a server → unix time since when an administrator wants it empty, whatever its wanted weight.
+    """
 
     writer: str = ""
     services: set[ServiceKey] = field(default_factory=set)
     began: dict[str, float] = field(default_factory=dict)
+    drained: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -42,6 +46,7 @@ class Record:
             "writer": self.writer,
             "services": sorted(str(key) for key in self.services),
             "draining": {name: round(since, 3) for name, since in sorted(self.began.items())},
+            "drained": {address: round(since, 3) for address, since in sorted(self.drained.items())},
         }
 
 
@@ -61,6 +66,7 @@ def load(folder: str) -> Record:
             str(found["writer"]),
             {parse_key(text) for text in found["services"]},
             {str(name): float(since) for name, since in found["draining"].items()},
+            {str(address): float(since) for address, since in found["drained"].items()},
         )
     except FileNotFoundError:
         return Record()
