@@ -12,8 +12,12 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._lvs import keepalived
 from tests.lab.guest import Guest
 
 VIP, VIP6 = "10.66.0.80", "fd66::80"
@@ -36,6 +40,13 @@ class Handler(socketserver.BaseRequestHandler):
                 stream.write(one); stream.flush()
             return
         body = name
+        if path == "/keep":
+            while path:
+                stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(name), name.encode())); stream.flush()
+                path = stream.readline()
+                while path and stream.readline() not in (b"\r\n", b"\n", b""):
+                    pass
+            return
         if path == "/ready":
             try:
                 body = open("/tmp/lvs/%s.version" % name).read()
@@ -83,9 +94,14 @@ for _ in range(count):
 
 #: A process that holds streams open and answers questions about them through files.
 STREAMS = r"""
-import json, os, select, socket, sys, time
+import json, os, select, socket, sys, time, traceback
 address, port, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 streams = []
+def say(what):
+    with open(folder + "/said.new", "w") as file:
+        json.dump(what, file)
+    os.rename(folder + "/said.new", folder + "/said")
+sys.excepthook = lambda *error: say({"error": "".join(traceback.format_exception(*error))})
 for _ in range(count):
     one = socket.create_connection((address, port), 10)
     one.sendall(b"GET /stream HTTP/1.1\r\n\r\n")
@@ -95,10 +111,6 @@ for _ in range(count):
         assert more, data
         data += more
     streams.append((data.splitlines()[-1].decode(), one))
-def say(what):
-    with open(folder + "/said.new", "w") as file:
-        json.dump(what, file)
-    os.rename(folder + "/said.new", folder + "/said")
 say([name for name, _one in streams])
 print("ready", flush=True)
 for line in iter(lambda: (time.sleep(0.05), os.path.exists(folder + "/ask"))[1], None):
@@ -257,6 +269,80 @@ result = {**result, "failed": bool(why), "msg": why}
         )
         return found
 
+    # --- keepalived
+
+    def configure(self, services: list[dict[str, Any]], director: str = "dir1", **more: Any) -> None:
+        """Write weights and configuration as the role does, and let keepalived check it."""
+        number, folder = int(director[3:]), self.folder(director)
+        description = {
+            "router_id": director,
+            "folder": f"{folder}/weights",
+            "services": services,
+            "vrrp": [
+                {
+                    "name": "VI_1", "interface": "eth0", "id": 51, "priority": 120 - 10 * number, "advertise": 1,
+                    "addresses": [f"{VIP}/32", f"{VIP6}/128"],
+                }
+            ],
+            "timeouts": {"tcp_fin": 2},
+            **more,
+        }  # fmt: skip
+        plain = [{name: value for name, value in one.items() if name not in ("check", "interval")} for one in services]
+        result = self.lvs(plain, director, engine="keepalived", verify=False)
+        assert not result["failed"], result["msg"]
+        text = keepalived.configuration(description)
+        self.guest.run(["tee", f"{folder}/keepalived.conf"], stdin=text)
+        self.guest.run(["keepalived", "-t", "-f", f"{folder}/keepalived.conf"], self.ns(director))
+
+    def start_keepalived(self, director: str = "dir1", keep: bool = True) -> int:
+        folder = self.folder(director)
+        argv = ["keepalived", "-n", "-l", "-D", "-f", f"{folder}/keepalived.conf"]
+        argv += [f"-{letter}{folder}/{letter}.pid" for letter in "pcr"]
+        return self.start([*argv, *(["-I"] if keep else [])], director, f"{folder}/keepalived.log")
+
+    def weights(self, director: str = "dir1") -> dict[str, int]:
+        """Server's number → weight in the kernel, as ipvsadm shows it."""
+        found = {}
+        for line in self.rules(director):
+            words = line.split()
+            if words[0] == "-a":
+                found[words[words.index("-r") + 1].rpartition(":")[0].rpartition(".")[2]] = int(words[words.index("-w") + 1])
+        return found
+
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "the awaited condition did not come true"
+            time.sleep(0.2)
+        return value
+
+    def holds(self, director: str) -> bool:
+        return VIP in self.guest.run(["ip", "-4", "address", "show", "dev", "eth0"], self.ns(director)).out
+
+    def traffic(self, seconds: float, streams: int = 20, interval: float = 0.05) -> Callable[[], dict[str, Any]]:
+        """Start what the module lvs_traffic does on the client; call the result to wait for what it saw."""
+        code = """
+from ansible_collections.netops.fleet.plugins.module_utils._lvs import traffic
+result = traffic.run(*args)
+"""
+        found: dict[str, Any] = {}
+
+        def work() -> None:
+            given = (VIP, PORT, "/", seconds, interval, 2.0, streams, "/keep")
+            found.update(self.guest.call(code, *given, netns=self.ns("cl"), timeout=seconds + 120))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+
+        def wait() -> dict[str, Any]:
+            thread.join(seconds + 150)
+            return found
+
+        return wait
+
+    def clock(self) -> float:
+        return float(self.guest.run(["date", "+%s.%N"]).out)
+
     def folder(self, director: str = "dir1") -> str:
         return f"/var/lib/netops.fleet/{self.prefix}-{director}"
 
@@ -279,9 +365,10 @@ class Streams:
         self.owners: list[str] = self._said()
 
     def _said(self) -> Any:
-        script = f"timeout 120 sh -c 'until test -e {self.folder}/said; do sleep 0.05; done' || cat {self.folder}/log; "
-        text = self.segment.guest.sh(script + f"cat {self.folder}/said; rm {self.folder}/said")
-        return json.loads(text)
+        script = f"timeout 100 sh -c 'until test -e {self.folder}/said; do sleep 0.05; done' || cat {self.folder}/log; "
+        said = json.loads(self.segment.guest.sh(script + f"cat {self.folder}/said; rm {self.folder}/said"))
+        assert "error" not in said, said
+        return said
 
     def _ask(self, words: str) -> Any:
         self.segment.guest.sh(f"echo '{words}' > {self.folder}/ask.new; mv {self.folder}/ask.new {self.folder}/ask")
