@@ -13,11 +13,12 @@ version_added: 0.1.0
 author:
   - netops.fleet contributors (@netops-fleet)
 description:
-  - Reads links, addresses, routes, neighbours, sockets, drop counters, drop reasons, sysctls, connection tracking, resolvers, clock,
-    BPF and tc hooks and all packet-filter rules straight from the kernel, makes the probes it is asked for, and judges what it read.
+  - Reads links, addresses, routes, neighbours, sockets, drop counters, drop reasons, sysctls, connection tracking, resolvers,
+    clock, BPF and tc hooks and all packet-filter rules straight from the kernel, makes the probes it is asked for, and judges
+    what it read.
   - Counters are deltas over O(window), never totals since boot.
-  - Reading changes nothing on the host. No kernel module is loaded, no table, qdisc or sysctl is touched. What could not be read is
-    listed in the coverage with the reason.
+  - Reading changes nothing on the host. No kernel module is loaded, no table, qdisc or sysctl is touched. What could not be
+    read is listed in the coverage with the reason.
   - Used through its action plugin, the evidence goes into one compressed file per host on the controller, and only
     RV(netops_fleet) comes back. Used as a plain module it returns RV(evidence).
 options:
@@ -68,7 +69,7 @@ options:
         type: dict
         default: {}
       status:
-        description: The status that is expected; any from 200 to 299 when it is not given.
+        description: The status that is expected; any from 200 to 399 when it is not given.
         type: int
       contains:
         description: Text the answer's body must contain.
@@ -180,6 +181,7 @@ netops_fleet:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import collect, target
 
 

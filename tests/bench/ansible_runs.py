@@ -24,7 +24,7 @@ _BIN = Path(sys.executable).parent
 
 def environment(forks: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The checkout's own settings and nothing of the user's."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHON"))}
     env.update(
         PATH=f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         LC_ALL="C.UTF-8",

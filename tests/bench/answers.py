@@ -92,8 +92,8 @@ def _variant(recorded: dict[str, Any], number: int) -> dict[str, Any]:
     missing = SIZE - len(json.dumps(evidence, separators=(",", ":")))
     while missing > 0:
         mac = ":".join(f"{dice.randrange(256):02x}" for _ in range(6))
-        where = f"10.{dice.randrange(256)}.{dice.randrange(256)}.{dice.randrange(1, 255)}"
-        one = {"family": 4, "dev": "eth0", "address": where, "mac": mac, "state": "REACHABLE", "router": False}
+        where = "2001:db8:0:1:" + ":".join(f"{dice.randrange(1, 65536):x}" for _ in range(4))
+        one = {"family": 6, "dev": "eth0", "address": where, "mac": mac, "state": "REACHABLE", "router": False}
         neighbours.append(one)
         missing -= len(json.dumps(one, separators=(",", ":"))) + 1
     return evidence

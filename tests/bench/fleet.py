@@ -9,6 +9,7 @@ all it starts; the hosts' cost is what the kernel accounted to their control gro
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,15 +33,16 @@ def run(options: Options) -> list[Figure]:
         on_hosts: dict[str, list[float]] = {"ping": [], "diagnose": []}
 
         def ping(*more: str) -> measure.Measured:
-            return ansible_runs.play(ansible_runs.PLAYS / "ping.yml", lab.inventory, forks=FORKS, more=more, interval=0.05)
+            return ansible_runs.play(ansible_runs.PLAYS / "ping.yml", lab.inventory, forks=FORKS, more=more, interval=0.1)
 
         def diagnose(*more: str) -> measure.Measured:
             variables = {"diagnose_window": 0, "diagnose_target": "tcp/1678", "diagnose_output": str(folder)}
             found = ansible_runs.play(
-                ansible_runs.DIAGNOSE, lab.inventory, forks=FORKS, variables=variables, more=more, interval=0.05
+                ansible_runs.DIAGNOSE, lab.inventory, forks=FORKS, variables=variables, more=more, interval=0.1
             )
-            if f"{HOSTS if not more else 1} hosts" not in found.output or "without evidence" in found.output:
-                raise measure.MeasureError(f"the diagnosis did not reach all hosts:\n{found.output}")
+            statuses = json.loads((folder / "latest" / "report.json").read_text())["totals"]["statuses"]
+            if statuses != {"ok": 1 if more else HOSTS}:
+                raise measure.MeasureError(f"not all hosts answered: {statuses}\n{found.output}")
             return found
 
         def accounted(kind: str, play: Callable[[], measure.Measured]) -> Callable[[], measure.Measured]:

@@ -84,10 +84,25 @@ def descendants(root: int) -> list[_Stat]:
     return below
 
 
+def _tree(root: int) -> list[int]:
+    """``root`` and all below it, fit to be asked often: unlike descendants() it does not look at other processes, where the
+    kernel tells children (CONFIG_PROC_CHILDREN), but may miss one that is just being made."""
+    if not os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children"):
+        return [root, *(each.pid for each in descendants(root))]
+    found = [root]
+    for pid in found:  # grows while it is walked
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                    found += map(int, file.read().split())
+        except OSError:
+            continue
+    return found
+
+
 def memory(root: int) -> tuple[int, int]:
     """(proportional set size of ``root`` and all below it, resident set size of the largest of them), bytes, now."""
-    own = _stat(root)
-    tree = [*([own] if own else []), *descendants(root)]
+    tree = [found for found in map(_stat, _tree(root)) if found is not None]
     return sum(_proportional(each) for each in tree), max((each.resident for each in tree), default=0)
 
 

@@ -64,6 +64,15 @@ print(json.dumps({
 
 V4, V6 = "10.77.0.2", "fd77::2"
 
+_INTO_BRIDGE = """
+ip link add br0 type bridge
+ip link set br0 up
+ip addr flush dev vb scope global
+ip link set vb master br0
+ip addr add 10.77.0.2/24 dev br0
+ip -6 addr add fd77::2/64 dev br0 nodad
+"""
+
 #: (name, commands as stdin of a tool, wanted verdict per address)
 NFT = ["nft", "-f", "-"]
 CASES: list[tuple[str, list[tuple[list[str], str]], str, str]] = [
@@ -220,6 +229,63 @@ CASES: list[tuple[str, list[tuple[list[str], str]], str, str]] = [
         ],
         "reject",
         "reject",
+    ),
+    (
+        "redirect, and a policy: the fix names the port the packet has by then",
+        [
+            (
+                NFT,
+                "table inet n { chain p { type nat hook prerouting priority dstnat; tcp dport 1678 redirect to :1679; }\n"
+                "chain i { type filter hook input priority 0; policy drop; "
+                "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; } }",
+            )
+        ],
+        "drop",
+        "drop",
+    ),
+    (
+        "accepts for forwarded ports and replies do not let others in",
+        [
+            (
+                NFT,
+                "table inet f { chain p { type filter hook prerouting priority 10; "
+                "meta nfproto ipv6 fib saddr . mark . iif oif missing drop; }\n"
+                "chain i { type filter hook input priority 10; ct state { established, related } accept\n"
+                "ct status dnat accept\n meta l4proto ipv6-icmp accept\n tcp dport 22 accept\n"
+                "meta l4proto tcp reject with tcp reset; } }",
+            )
+        ],
+        "reject",
+        "reject",
+    ),
+    (
+        "the way back is asked, and there is one",
+        [
+            (
+                NFT,
+                "table inet f { chain p { type filter hook prerouting priority raw; fib saddr . iif oif missing drop; } }",
+            )
+        ],
+        "accept",
+        "accept",
+    ),
+    (
+        "bridge table under the interface with the address",
+        [
+            (["sh", "-es"], _INTO_BRIDGE),
+            (NFT, "table bridge b { chain i { type filter hook input priority 0; tcp dport 1678 counter drop; } }"),
+        ],
+        "drop",
+        "drop",
+    ),
+    (
+        "ingress of the only port of the bridge with the address",
+        [
+            (["sh", "-es"], _INTO_BRIDGE),
+            (NFT, "table netdev n { chain g { type filter hook ingress device vb priority 0; tcp dport 1678 drop; } }"),
+        ],
+        "drop",
+        "drop",
     ),
     (
         "SYN by flags mask",

@@ -60,7 +60,7 @@ _HEALTHY: dict[str, Any] = {
             {"family": 4, "table": "main", "type": "unicast", "dst": "default", "via": "192.0.2.1", "dev": "eth0", "flags": []},
         ],
         "policy_rules": [],
-        "neighbours": [{"family": 4, "dev": "eth0", "address": "192.0.2.1", "mac": "02:00:00:00:00:01", "state": "REACHABLE"}],
+        "neighbours": [{"family": 4, "dev": "eth0", "address": "192.0.2.1", "mac": "02:00:00:00:00:01", "state": "reachable"}],
         "sockets": {"listeners": [listener()], "states": {"tcp": {"ESTABLISHED": 3}}, "ports": {}, "udp_drops": {}},
         "drops": {"seconds": 2.0, "reset": False, "layers": {}},
         "drop_reasons": None,

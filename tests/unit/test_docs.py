@@ -81,9 +81,8 @@ class _Findings(ast.NodeVisitor):
             node = self.constants.get(node.id)
         if not isinstance(node, ast.List):
             return set()
-        return {
-            one.value for one in node.elts if isinstance(one, ast.Constant) and re.match(r"\A[A-Z][0-9]{2}\Z", str(one.value))
-        }
+        texts = [str(one.value) for one in node.elts if isinstance(one, ast.Constant)]
+        return {text for text in texts if re.match(r"\A[A-Z][0-9]{2}\Z", text)}
 
 
 def findings_in_code() -> dict[str, set[str]]:
@@ -238,6 +237,13 @@ def test_readme_shows_the_two_commands_and_the_modules() -> None:
     assert "make diagnose" in screen and "make test" in screen
     for path in (ROOT / "plugins" / "modules").glob("*.py"):
         assert f"`{path.stem}`" in text, path.stem
+    assert f"[{len(findings_in_code())} findings]" in text
+
+
+def test_execution_environment_names_files_that_are_there() -> None:
+    named = yaml.safe_load((ROOT / "meta" / "execution-environment.yml").read_text())["dependencies"]
+    assert all((ROOT / path).is_file() for path in named.values()), named
+    assert set(named) == {"python", "system"}
 
 
 def test_pages_speak_of_the_product_only() -> None:

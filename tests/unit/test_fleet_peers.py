@@ -61,7 +61,10 @@ def test_the_broken_fleet(tmp_path: Path) -> None:
         ("peer-cannot-connect", "critical", "proven"),
         ("bpf-program-foreign", "critical", "likely"),
     ]
-    assert ids(hosts["gpu-03"])[2:] == [("bpf-program-foreign", "warning", "different")] * 4
+    assert ids(hosts["gpu-03"])[2:] == [("bpf-program-foreign", "info", "different")]
+    assert (
+        "4 programs" in hosts["gpu-03"]["findings"][2]["summary"] and "none can drop" in hosts["gpu-03"]["findings"][2]["summary"]
+    )
     program = hosts["gpu-03"]["findings"][1]
     assert program["subject"] == "BPF program tcx ingress eth0 sched_cls drop_syn 5a1f000000000003"
     assert "on 1 of 6 hosts of gpu-nodes; owner netsec-agent (pid 977, netsec-agent.service)" in program["summary"]
@@ -202,3 +205,13 @@ def test_the_report_is_the_same_twice(tmp_path: Path) -> None:
     run = samples.run(tmp_path, samples.broken_fleet(), {"gpu-09": ("timeout", "")})
     first = Path(report.build(run).json).read_bytes()
     assert Path(report.build(run).json).read_bytes() == first
+
+
+def test_an_extra_rule_comes_with_the_command_that_removes_it(tmp_path: Path) -> None:
+    fleet = samples.fleet(4)
+    fleet["gpu-04"]["sections"]["firewall"] = samples.drop_rule()
+    for one in fleet.values():
+        one["target"] = None  # nobody asks about the port: the rule is only unlike the peers
+    told = build(tmp_path, sealed(fleet), target=None)["gpu-04"]["findings"]
+    assert [one["id"] for one in told] == ["rule-differs"]
+    assert told[0]["fix"] == ["# only if the peers are right:", "nft delete rule inet lab input handle 11"]

@@ -64,6 +64,11 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
         ("firewall-drops-target", "proven", "warning", "2001:db8::11"),
     ),
     (
+        "a rule drops IPv4 only",
+        {"firewall": ruleset({"parts": [match("meta nfproto", "ipv4"), match("tcp dport", 1678)], "verdict": DROP})},
+        ("firewall-drops-target", "proven", "critical", "192.0.2.11"),
+    ),
+    (
         "accept queue full",
         {"sockets": sockets(listeners=[listener(backlog=5, queue=6)])},
         ("accept-queue-overflow", "proven", "critical", "full: 6 wait, backlog 5"),
@@ -104,7 +109,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
     ),
     (
         "gateway dead",
-        {"neighbours": [{"family": 4, "dev": "eth0", "address": "192.0.2.1", "mac": None, "state": "FAILED"}]},
+        {"neighbours": [{"family": 4, "dev": "eth0", "address": "192.0.2.1", "mac": None, "state": "failed"}]},
         ("neighbour-failed", "proven", "critical", "default gateway 192.0.2.1"),
     ),
     (
@@ -120,7 +125,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
     (
         "clock",
         {"clock": {"synchronised": False, "servers": [{"server": "192.0.2.9", "offset_s": -7.5, "status": "ok"}]}},
-        ("clock-offset", "proven", "warning", "-7.5 s off"),
+        ("clock-offset", "proven", "warning", "+7.5 s off"),
     ),
     (
         "no carrier",
@@ -145,6 +150,15 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, str, str, str]]] = [
             ]
         },
         ("ping-unreachable", "proven", "info", "ICMP is blocked"),
+    ),
+    (
+        "no way to the pinged address",
+        {
+            "probes": [
+                {"kind": "ping", "target": "192.0.2.9", "status": "unreachable", "loss_percent": None, "detail": "no route"}
+            ]
+        },
+        ("ping-unreachable", "proven", "critical", "192.0.2.9 does not answer ping"),
     ),
     (
         "HTTP 500",
@@ -180,6 +194,12 @@ def test_each_fault_gives_its_finding_and_no_other(sections: dict[str, Any], wan
 def test_each_finding_has_its_page(sections: dict[str, Any]) -> None:
     for one in judge(healthy(**sections))[0]:
         assert (ROOT / "docs" / "findings" / f"{one['id']}.md").is_file(), one["id"]
+
+
+def test_queues_of_the_machine_are_not_blamed_on_a_container() -> None:
+    evidence = healthy(drops=grown("softnet", "cpu3 dropped", 9))
+    evidence["host"]["container"] = True
+    assert judge(evidence)[0] == []
 
 
 def test_a_section_that_was_not_read_is_never_fine() -> None:

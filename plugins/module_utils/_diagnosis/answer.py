@@ -25,7 +25,13 @@ def answer(facts: Facts, walked: Verdicts, findings: list[Finding]) -> dict[str,
     if target is None:
         return None
     if target.address is None:
-        steps = [_listening(facts, findings), _firewall(walked, findings), _hooks(facts), _reachability(facts), _route(facts)]
+        steps = [
+            _listening(facts, walked, findings),
+            _firewall(walked, findings),
+            _hooks(facts),
+            _reachability(facts),
+            _route(facts),
+        ]
     else:
         steps = [_reachability(facts), _route(facts), _hooks(facts)]
     bad = next((step for step in steps if step["result"] == BAD), None)
@@ -50,9 +56,8 @@ def _of(findings: list[Finding], *ids: str) -> Finding | None:
     return next((one for one in findings if one.id in ids and one.severity == "critical"), None)
 
 
-def _listening(facts: Facts, findings: list[Finding]) -> dict[str, Any]:
-    target = facts.target
-    assert target is not None
+def _listening(facts: Facts, walked: Verdicts, findings: list[Finding]) -> dict[str, Any]:
+    target = facts.asked
     if not facts.known("sockets"):
         return _step("listening", DOUBT, "sockets could not be read")
     found = _of(findings, "port-not-listening", "port-listens-elsewhere") or next(
@@ -61,6 +66,10 @@ def _listening(facts: Facts, findings: list[Finding]) -> dict[str, Any]:
     if found is not None:
         return _step("listening", BAD, found.summary)
     listeners = facts.listeners(target.proto, target.port)
+    moved = walked.moved()
+    if moved and not listeners:
+        # Who answers there is that host's matter; what this one does with the packet is known.
+        return _step("listening", OK if any(one.sure for one in moved) else DOUBT, "; ".join(str(one) for one in moved[:3]))
     places = ", ".join(f"{shown_process(one)} on {shown_address(one['address'], one['port'])}" for one in listeners[:3])
     return _step("listening", OK, places)
 
@@ -133,10 +142,9 @@ def _place(hook: dict[str, Any]) -> str:
 
 def _reachability(facts: Facts) -> dict[str, Any]:
     """What probes of this host say; peers' probes of it are joined by the controller."""
-    target = facts.target
-    assert target is not None
+    target = facts.asked
     if target.address is None:
-        dead = [one for one in facts.items("neighbours") if one.get("state") == "FAILED" and one["address"] in _gateways(facts)]
+        dead = [one for one in facts.items("neighbours") if one.get("state") == "failed" and one["address"] in _gateways(facts)]
         if dead:
             return _step("reachability", BAD, f"the default gateway {dead[0]['address']} does not answer on {dead[0]['dev']}")
         return _step(
@@ -153,7 +161,7 @@ def _reachability(facts: Facts) -> dict[str, Any]:
 
 
 def _gateways(facts: Facts) -> set[str]:
-    hops = [hop for route in facts.default_routes() for hop in [route, *(route.get("nexthops") or [])]]
+    hops = [hop for route in facts.default_routes() for hop in facts.hops(route)]
     return {hop["via"] for hop in hops if hop.get("via")}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import STACKED, Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
 
@@ -28,7 +28,7 @@ def links(facts: Facts) -> list[Finding]:
     out = []
     addressed = {one["link"] for one in facts.items("addresses") if one.get("scope") in ("global", "site")}
     # A bridge port, a bond member or the lower device of a VLAN needs no address of its own.
-    lower = {one.get("peer_index") for one in facts.items("links") if one.get("kind") in ("vlan", "macvlan", "ipvlan", "macsec")}
+    lower = {one.get("peer_index") for one in facts.items("links") if one.get("kind") in STACKED}
     used = {one.get("dev") for one in facts.default_routes()}
     for link in facts.items("links"):
         if not link.get("up") or not (link.get("physical") or link["name"] in used):
@@ -51,7 +51,13 @@ def links(facts: Facts) -> list[Finding]:
                     data={"link": name},
                 )
             )
-        elif facts.known("addresses") and name not in addressed and not link.get("master") and link.get("index") not in lower:
+        elif (
+            facts.known("addresses")
+            and name not in addressed
+            and not link.get("master")
+            and link.get("index") not in lower
+            and not _unnumbered(facts, name)
+        ):
             out.append(
                 Finding(
                     id="interface-no-address",
@@ -71,6 +77,17 @@ def links(facts: Facts) -> list[Finding]:
     return out
 
 
+def _unnumbered(facts: Facts, name: str) -> bool:
+    """Routes lead through the link and the host's address is kept on lo, as on hosts that speak BGP to their switches."""
+    if not any(one["link"] == "lo" for one in facts.global_addresses()):
+        return False
+    return any(
+        one.get("table") == 254 and one.get("type") in (None, "unicast") and name in {hop.get("dev") for hop in facts.hops(one)}
+        for one in facts.items("routes")
+        if not str(one.get("dst")).startswith(("fe80:", "ff00:", "169.254."))
+    )
+
+
 def neighbours(facts: Facts) -> list[Finding]:
     """A gateway, resolver or peer in the subnet that does not answer ARP or neighbour discovery."""
     wanted: dict[str, str] = {}
@@ -81,15 +98,15 @@ def neighbours(facts: Facts) -> list[Finding]:
     if facts.target is not None and facts.target.address is not None:
         wanted[facts.target.address] = "target"
     for route in facts.default_routes():
-        for hop in [route, *(route.get("nexthops") or [])]:
+        for hop in facts.hops(route):
             if hop.get("via"):
                 wanted[hop["via"]] = "default gateway"
     out = []
     for one in facts.items("neighbours"):
         role = wanted.get(one["address"])
-        if role is None or one.get("state") not in ("FAILED", "INCOMPLETE"):
+        if role is None or one.get("state") not in ("failed", "incomplete"):
             continue
-        sure = one["state"] == "FAILED"
+        sure = one["state"] == "failed"
         asked = "ARP" if one.get("family") == 4 else "neighbour discovery"
         out.append(
             Finding(
@@ -142,22 +159,26 @@ def resolvers(facts: Facts) -> list[Finding]:
                 data={"server": server},
             )
         )
+    failing: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for one in names.get("lookups") or []:
         if one["status"] in ("wrong", "servfail") and one.get("name") not in ("", ".", None):
-            out.append(
-                Finding(
-                    id="resolver-fails",
-                    grade="proven",
-                    severity="warning",
-                    subject=f"{one['name']} at {one['server']}",
-                    summary=f"The resolver {one['server']} answers {one['status']} for {one['name']} ({one['type']}).",
-                    evidence=[f"{one['name']} {one['type']} at {one['server']}: {one['status']} after {one.get('ms', '?')} ms"],
-                    fix=[f"# ask the resolver's owner; compare: dig @{_plain(one['server'])} {one['type']} NAME"],
-                    requirement=["D07"],
-                    data={"server": one["server"], "name": one["name"]},
-                )
-            )
-    return out
+            failing.setdefault((str(one["server"]), str(one["name"])), []).append(one)
+    return out + [_fails(server, name, answers) for (server, name), answers in failing.items()]
+
+
+def _fails(server: str, name: str, answers: list[dict[str, Any]]) -> Finding:
+    said = ", ".join(f"{one['status']} ({one['type']})" for one in answers)
+    return Finding(
+        id="resolver-fails",
+        grade="proven",
+        severity="warning",
+        subject=f"{name} at {server}",
+        summary=f"The resolver {server} answers {said} for {name}.",
+        evidence=[f"{name} {one['type']} at {server}: {one['status']} after {one.get('ms', '?')} ms" for one in answers],
+        fix=[f"# ask the resolver's owner; compare: dig @{_plain(server)} {answers[0]['type']} NAME"],
+        requirement=["D07"],
+        data={"server": server, "name": name},
+    )
 
 
 def _plain(server: object) -> str:
@@ -184,8 +205,9 @@ def clock(facts: Facts) -> list[Finding]:
             grade="proven",
             severity="warning",
             subject="clock",
-            summary=f"The clock is {float(off[0]['offset_s']):+.1f} s off: certificates, tokens and log order go wrong.",
-            evidence=[f"{one['server']}: offset {float(one['offset_s']):+.3f} s" for one in off[:4]]
+            # offset_s is server minus host; what is said is host minus server, as the controller's comparison says it.
+            summary=f"The clock is {-float(off[0]['offset_s']):+.1f} s off: certificates, tokens and log order go wrong.",
+            evidence=[f"host minus {one['server']}: {-float(one['offset_s']):+.3f} s" for one in off[:4]]
             + [f"synchronised according to the kernel: {found.get('synchronised')}"],
             fix=["timedatectl set-ntp true", "# with chrony: chronyc makestep"],
             requirement=["D22"],

@@ -157,11 +157,13 @@ def _read(found: _Collection, options: Options) -> model.Ruleset | None:
     counters, entries = drops.begin(), tracking.begin()
     tracing = reasons.begin() if options.window > 0 else None
     try:
-        waiting = [_Background(found, name, reader) for name, reader in _network_readers(options).items()]
-        ruleset = _read_kernel(found, options)
+        kept: list[model.Ruleset] = []
+        readers = {"firewall": lambda: _rules(options, kept), **_network_readers(options)}
+        waiting = [_Background(found, name, reader) for name, reader in readers.items()]
+        _read_kernel(found, options)
         for background in waiting:
             background.finish()
-        if not waiting or not any(one.name == "probes" for one in waiting):
+        if "probes" not in readers:
             found.skip("probes", "no probe was asked for")
         time.sleep(max(0.0, begun + options.window - time.monotonic()))
     finally:
@@ -171,11 +173,11 @@ def _read(found: _Collection, options: Options) -> model.Ruleset | None:
             found.skip("drop_reasons", "no window to count them in")
     found.read("drops", lambda: drops.end(counters))
     found.read("conntrack", lambda: tracking.end(entries))
-    return ruleset
+    return kept[0] if kept else None
 
 
 class _Background:
-    """A reader that waits for the network, at work while the others read the kernel."""
+    """A reader that waits for the network or a tool, at work while the others read the kernel."""
 
     def __init__(self, found: _Collection, name: str, reader: Callable[[], Section]) -> None:
         self.name = name
@@ -247,8 +249,17 @@ def _probed(section: Section, peers: list[str | None]) -> Section:
     return section
 
 
-def _read_kernel(found: _Collection, options: Options) -> model.Ruleset | None:
-    """Everything that is only read; returns the packet filter as its reader made it."""
+def _rules(options: Options, kept: list[model.Ruleset]) -> Section:
+    """The packet filter; as its reader made it in ``kept``, so that it is judged without being rebuilt."""
+    from ansible_collections.netops.fleet.plugins.module_utils._firewall import read as firewall
+
+    section = firewall.read(elements=options.set_elements)
+    kept.append(section.data)
+    return Section(section.data.to_dict(), section.gaps)
+
+
+def _read_kernel(found: _Collection, options: Options) -> None:
+    """Everything that is only read from the kernel."""
     from ansible_collections.netops.fleet.plugins.module_utils._evidence import (
         addresses,
         fdcensus,
@@ -259,7 +270,6 @@ def _read_kernel(found: _Collection, options: Options) -> model.Ruleset | None:
         sockets,
         sysctls,
     )
-    from ansible_collections.netops.fleet.plugins.module_utils._firewall import read as firewall
 
     found.read("links", links.read)
     found.read("addresses", addresses.read)
@@ -278,15 +288,6 @@ def _read_kernel(found: _Collection, options: Options) -> model.Ruleset | None:
 
     found.read("sockets", lambda: sockets.read((target.proto, target.port) if target else None, owners))
     found.read("hooks", lambda: hooks.read(census[0] if census else None))
-    kept: list[model.Ruleset] = []
-
-    def rules() -> Section:
-        section = firewall.read(elements=options.set_elements)
-        kept.append(section.data)
-        return Section(section.data.to_dict(), section.gaps)
-
-    found.read("firewall", rules)
-    return kept[0] if kept else None
 
 
 def _host() -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import model
 
-LISTENING = "LISTEN"
+#: Kinds of links that lie on another one (its index is their peer_index).
+STACKED = ("vlan", "macvlan", "ipvlan", "macsec")
 
 
 class Facts:
@@ -27,6 +28,13 @@ class Facts:
 
     def section(self, name: str) -> Any:
         return self._sections.get(name)
+
+    @property
+    def asked(self) -> Target:
+        """The target, for findings that are only made when there is one."""
+        if self.target is None:
+            raise ValueError("this evidence is about no target")
+        return self.target
 
     def ruleset(self) -> model.Ruleset | None:
         """The packet filter; built once from its section unless the reader's own object was handed in."""
@@ -53,23 +61,93 @@ class Facts:
     def links(self) -> dict[str, dict[str, Any]]:
         return {link["name"]: link for link in self.items("links")}
 
+    def way_in(self, own: dict[str, Any]) -> str | None:
+        """The interface by which packets for an own address come: its own; for one kept on lo that of the default route."""
+        if own["link"] != "lo":
+            return str(own["link"])
+        ways = {one.get("dev") for one in self.default_routes() if one.get("family") == own["family"]}
+        return ways.pop() if len(ways) == 1 else None
+
+    def under(self, link: str | None) -> tuple[str, ...]:
+        """Interfaces that a packet passes before this one: ports of a bridge, members of a bond, what a VLAN lies on."""
+        found: list[str] = []
+        todo = [link]
+        links = self.links
+        by_index = {one.get("index"): name for name, one in links.items()}
+        while todo and len(found) < 64:
+            name = todo.pop()
+            below = [one["name"] for one in self.items("links") if name and one.get("master") == name]
+            this = links.get(name or "", {})
+            if this.get("kind") in STACKED and not this.get("peer_elsewhere") and this.get("peer_index") in by_index:
+                below.append(by_index[this["peer_index"]])
+            new = [one for one in below if one not in found]
+            found += new
+            todo += new
+        return tuple(found)
+
+    def way_out(self, address: str) -> str | None:
+        """The interface of the main table's most specific route to an address; None where policy rules may say otherwise."""
+        number = ipaddress.ip_address(address)
+        if self._policy(6 if number.version == 6 else 4):
+            return None
+        best: tuple[int, int] | None = None
+        found: str | None = None
+        for one in self.items("routes"):
+            if one.get("family") != number.version or one.get("table") != 254:
+                continue
+            network = ipaddress.ip_network("::/0" if number.version == 6 else "0.0.0.0/0") if one["dst"] == "default" else None
+            network = network or ipaddress.ip_network(one["dst"], strict=False)
+            rank = (network.prefixlen, -int(one.get("metric") or 0))
+            if number in network and (best is None or rank > best):
+                best, found = rank, one.get("dev") if one.get("type") in (None, "unicast") else None
+        return found
+
+    def _policy(self, family: int) -> bool:
+        """Policy rules beyond the three that every host has."""
+        return any(one.get("table") not in (253, 254, 255) for one in self.items("policy_rules") if one.get("family") == family)
+
+    def leads_back(self, sender: str, own: dict[str, Any], link: str | None) -> bool | None:
+        """True when a route through ``link`` leads to the sender; None when that is not certain (policy rules, other routes)."""
+        family = own["family"]
+        if self._policy(family):
+            return None
+        hops = [hop for route in self.default_routes() if route.get("family") == family for hop in self.hops(route)]
+        if link is not None and link in {hop.get("dev") for hop in hops}:
+            return True
+        near = ipaddress.ip_network(f"{own['address']}/{own['prefix']}", strict=False)
+        return True if link == own["link"] and ipaddress.ip_address(sender.split("%", 1)[0]) in near else None
+
     def global_addresses(self) -> list[dict[str, Any]]:
         """Addresses others can reach: global scope, link up, usable."""
         links = self.links
+        inner = self._inner()
         return [
             one
             for one in self.items("addresses")
             if one.get("scope") == "global"
-            and one["link"] != "lo"
+            and not is_loopback(one["address"])
             and not {"tentative", "dadfailed"} & set(one.get("flags") or [])
             and links.get(one["link"], {}).get("up", True)
+            and one["link"] not in inner
         ]
+
+    def _inner(self) -> set[str]:
+        """Bridges that only this host's containers and guests hang on: no hardware under them, and no route to elsewhere."""
+        routed = {hop.get("dev") for route in self.default_routes() for hop in self.hops(route)}
+        outward = {one.get("master") for one in self.items("links") if one.get("kind") not in ("veth", "tun")}
+        bridges = {one["name"] for one in self.items("links") if one.get("kind") == "bridge"}
+        return bridges - routed - outward if routed else set()
 
     def own(self, address: str) -> bool:
         return any(one["address"] == address for one in self.items("addresses"))
 
     def default_routes(self) -> list[dict[str, Any]]:
         return [one for one in self.items("routes") if one.get("dst") == "default" and one.get("type") in (None, "unicast")]
+
+    @staticmethod
+    def hops(route: dict[str, Any]) -> list[dict[str, Any]]:
+        """The next hops of a route: itself, or those of a multipath route as well."""
+        return [route, *(route.get("nexthops") or [])]
 
     def listeners(self, proto: str, port: int) -> list[dict[str, Any]]:
         sockets = self.section("sockets") or {}

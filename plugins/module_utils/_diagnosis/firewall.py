@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, neighbour_of
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.ports import covered
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.ports import Moved, covered
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import fixes, model, walk
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
 
@@ -41,6 +41,18 @@ class Verdicts:
     walker: walk.Walker | None = None
     unread: str | None = None
 
+    def moved(self) -> list[Moved]:
+        """Where rules send the target's packets instead of to its port here."""
+        found: dict[tuple[object, ...], Moved] = {}
+        for flow in self.flows:
+            for one in flow.decision.moved:
+                there = one.packet
+                if (there.daddr, there.dport) != (flow.packet.daddr, flow.packet.dport):
+                    key = (id(one.rule), there.daddr, there.dport)
+                    sure = one.sure or (key in found and found[key].sure)
+                    found[key] = Moved(one.rule.where(), there.daddr, there.dport, there.local is True, sure)
+        return list(found.values())
+
 
 def verdicts(facts: Facts) -> Verdicts:
     """Walk one packet per own address (and family) from a peer or a neighbour to the target."""
@@ -50,13 +62,15 @@ def verdicts(facts: Facts) -> Verdicts:
     ruleset = facts.ruleset()
     if ruleset is None:
         return Verdicts(unread="the packet filter was not read")
-    walker = walk.Walker(ruleset)
+    walker = walk.Walker(ruleset, frozenset(one["address"] for one in facts.items("addresses")), facts.way_out)
     listeners = facts.listeners(target.proto, target.port)
     served = [address for family in (4, 6) for address in covered(facts, listeners, family)]
     out = Verdicts(walker=walker)
     for own in facts.global_addresses()[:16]:
         if served and own["address"] not in served:
             continue  # nobody listens there: a rule is not what stops it
+        link = facts.way_in(own)
+        lower = facts.under(link)
         for sender, label in _senders(facts, own):
             packet = Packet(
                 family=own["family"],
@@ -65,8 +79,11 @@ def verdicts(facts: Facts) -> Verdicts:
                 daddr=own["address"],
                 sport=_CLIENT_PORT,
                 dport=target.port,
-                iif=own["link"],
+                iif=link,
                 oif="",
+                lower=lower,
+                bridge=facts.links.get(link or "", {}).get("kind") == "bridge",
+                reverse=facts.leads_back(sender, own, link),
             )
             out.flows.append(Flow(packet, label, walker.incoming(packet)))
     return out
@@ -86,15 +103,26 @@ def find(facts: Facts, found: Verdicts) -> list[Finding]:
     for flow in found.flows:
         if flow.decision.verdict in (walk.DROP, walk.REJECT):
             grouped.setdefault(id(flow.decision.rule or flow.decision.chain), []).append(flow)
-    return [_finding(facts, found, flows) for flows in grouped.values()]
+    if found.walker is None:
+        return []
+    return [_finding(facts, found.flows, found.walker, flows) for flows in grouped.values()]
 
 
-def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
-    target = facts.target
-    assert target is not None and found.walker is not None
+def _whole_family(every: list[Flow], stopped: list[Flow]) -> bool:
+    """Is all of IPv4 stopped, or all there is? IPv6 alone leaves the way that clients fall back to."""
+    families = {flow.packet.family for flow in every}
+    for family in (4, 6):
+        count = sum(1 for flow in every if flow.packet.family == family)
+        if count and count == sum(1 for flow in stopped if flow.packet.family == family):
+            return family == 4 or families == {6}
+    return False
+
+
+def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[Flow]) -> Finding:
+    target = facts.asked
     decision, packet = flows[0].decision, flows[0].packet
     verb = "rejects" if decision.verdict == walk.REJECT else "drops"
-    every = len(flows) == len(found.flows)
+    everything = len(flows) == len(every)
     stopped = sorted({flow.packet.daddr or "?" for flow in flows})
     rule, chain = decision.rule, decision.chain
     evidence = [
@@ -102,6 +130,7 @@ def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
         for flow in flows[:4]
     ]
     data: dict[str, Any] = {"verdict": decision.verdict, "addresses": stopped}
+    subject, summary = "the packet filter", f"The packet filter {verb} {target}."
     if rule is not None:
         subject = rule.where()
         summary = f"{subject} {verb} {target}: {rule.text}"
@@ -115,8 +144,7 @@ def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
         if rule.owner != "user":
             evidence.append(f"it belongs to {rule.owner}")
         data.update(rule={key: value for key, value in rule.to_dict().items() if key != "parts"})
-    else:
-        assert chain is not None
+    elif chain is not None:
         place = f"{chain.backend} {chain.family} {chain.table} {chain.name}"
         subject = f"{place} policy {chain.policy}"
         summary = f"No rule of {place} accepts {target}, and its policy drops the rest."
@@ -126,11 +154,11 @@ def _finding(facts: Facts, found: Verdicts, flows: list[Flow]) -> Finding:
     return Finding(
         id="firewall-drops-target",
         grade="proven",
-        severity="critical" if every else "warning",
+        severity="critical" if _whole_family(every, flows) else "warning",
         subject=subject,
-        summary=summary if every else f"{summary} (for {', '.join(stopped)})",
+        summary=summary if everything else f"{summary} (for {', '.join(stopped)})",
         evidence=evidence,
-        fix=_fix(found.walker, packet, decision),
+        fix=_fix(walker, packet, decision),
         requirement=REQUIREMENT,
         data=data,
     )
@@ -148,9 +176,9 @@ def _fix(walker: walk.Walker, packet: Packet, decision: walk.Decision) -> list[s
             return commands + [command]
         if rule is None:
             if chain is not None:
-                commands.append(fixes.allow(chain, packet))
+                commands.append(fixes.allow(chain, decision.packet or packet))
             return commands
-        if owner != "user":
+        if owner != "user" and rule.chain != "DOCKER-USER":  # docker makes that chain, and leaves its rules to the operator
             commands.append(f"# {owner} wrote this rule and may write it again: change it there")
         if _wider(rule):
             commands.append("# this rule covers more than this port; what else it covers passes too once it is gone")

@@ -24,7 +24,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     """
     facts = Facts(evidence, ruleset)
     walked = firewall.verdicts(facts)
-    found = ports.find(facts) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
+    found = ports.find(facts, walked.moved()) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
     found += basics.find(facts) + reach.find(facts)
     found.sort(key=order)
     return [one.to_dict() for one in found], answer(facts, walked, found)

@@ -60,6 +60,8 @@ def objects(evidence: dict[str, Any]) -> dict[str, str]:
 
 def without_own(text: str, own: set[str]) -> str:
     """``text`` with the host's own addresses replaced: the same rule on two hosts is the same object."""
+    if not any(address in text for address in own):
+        return text
     return _ADDRESS.sub(lambda found: "{own}" if found[0] in own else found[0], text)
 
 
@@ -106,7 +108,10 @@ def _rules(facts: Facts, own: set[str], out: dict[str, str]) -> None:
     chains: dict[str, Counter[str]] = {}
     for rule in raw.get("rules") or []:
         place = f"{rule['backend']} {rule['family']} {rule['table']} {rule['chain']}"
-        chains.setdefault(place, Counter())[without_own(_COUNTER.sub("", rule["text"]), own)] += 1
+        text = rule["text"]
+        if "counter packets" in text:
+            text = _COUNTER.sub("", text)
+        chains.setdefault(place, Counter())[without_own(text, own)] += 1
     for place, texts in chains.items():
         if len(texts) > RULES_PER_CHAIN:
             digest = hashlib.sha256("\n".join(sorted(texts.elements())).encode()).hexdigest()[:16]

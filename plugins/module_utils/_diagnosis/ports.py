@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import (
@@ -21,13 +22,31 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes impor
 REQUIREMENT = ["D02", "D10"]
 
 
-def find(facts: Facts) -> list[Finding]:
+@dataclass
+class Moved:
+    """A rule sends packets for the target on. here: to this host itself. address, port: None when not known. sure: it does."""
+
+    rule: str
+    address: str | None
+    port: int | None
+    here: bool
+    sure: bool
+
+    def __str__(self) -> str:
+        port = "a port that is not known" if self.port is None else f"port {self.port}"
+        verb = "sends" if self.sure else "may send"
+        return f"{self.rule} {verb} it to {port} of {'this host' if self.here else self.address or 'another host'}"
+
+
+def find(facts: Facts, moved: list[Moved]) -> list[Finding]:
+    """moved: rules that send the target's packets elsewhere; then nobody needs to listen on the port itself."""
     target = facts.target
     if target is None or target.address is not None or not facts.known("sockets"):
         return []
     listeners = facts.listeners(target.proto, target.port)
     if not listeners:
-        return [_nobody(facts)]
+        dead = [one for one in moved if one.here and one.port is not None and not facts.listeners(target.proto, one.port)]
+        return [_nobody(facts, dead)] if len(dead) == len(moved) else []
     reached = {4: covered(facts, listeners, 4), 6: covered(facts, listeners, 6)}
     present = {family for family in (4, 6) if any(one["family"] == family for one in facts.global_addresses())}
     missing = sorted(family for family in present if not reached[family])
@@ -55,9 +74,8 @@ def accepts(listener: dict[str, Any], address: str, family: int) -> bool:
     return bool(listener["family"] == family or (family == 4 and listener["family"] == 6 and not listener.get("v6only")))
 
 
-def _nobody(facts: Facts) -> Finding:
-    target = facts.target
-    assert target is not None
+def _nobody(facts: Facts, dead: list[Moved]) -> Finding:
+    target = facts.asked
     everyone = (facts.section("sockets") or {}).get("listeners") or []
     others = sorted({(one["port"], one.get("process") or "?") for one in everyone if one["proto"] == target.proto})
     shown = ", ".join(f"{port} ({process})" for port, process in others[:12]) or "none"
@@ -70,6 +88,7 @@ def _nobody(facts: Facts) -> Finding:
         evidence=[
             f"no {target.proto} socket listens on port {target.port}",
             f"{target.proto} ports that are listened on: {shown}",
+            *(f"{one}, where nothing listens" for one in dead),
         ],
         fix=[f"# start the service that should listen on {target}, then check: ss -lnp 'sport = :{target.port}'"],
         requirement=REQUIREMENT,
@@ -78,8 +97,7 @@ def _nobody(facts: Facts) -> Finding:
 
 
 def _elsewhere(facts: Facts, listeners: list[dict[str, Any]], missing: list[int], present: set[int]) -> Finding:
-    target = facts.target
-    assert target is not None
+    target = facts.asked
     addresses = sorted({one["address"] for one in listeners})
     loopback = all(is_loopback(address) for address in addresses)
     whole = set(missing) == present
@@ -99,7 +117,7 @@ def _elsewhere(facts: Facts, listeners: list[dict[str, Any]], missing: list[int]
     return Finding(
         id="port-listens-elsewhere",
         grade="proven",
-        severity="critical" if whole else "warning",
+        severity="critical" if whole or 4 in missing else "warning",
         subject=f"{target} on {', '.join(addresses)}",
         summary=summary,
         evidence=[f"{shown_process(one)} listens on {shown_address(one['address'], one['port'])}" for one in listeners]

@@ -33,9 +33,14 @@ def find(facts: Facts) -> list[Finding]:
 def pings(facts: Facts) -> list[Finding]:
     out = []
     for one in facts.probes("ping"):
+        status = str(one.get("status"))
         loss = one.get("loss_percent")
-        if loss is None or float(loss) <= 0:
+        if status == "ok":
             continue
+        if loss is None:
+            loss = 0.0 if status == "error" else 100.0
+        if status == "error" or float(loss) <= 0:
+            continue  # the probe could not be made: that is coverage, not a finding
         whole = float(loss) >= 100
         blocked = one.get("status") == "icmp_blocked"
         summary = f"{one['target']} does not answer ping" if whole else f"{loss:.0f} % of the pings to {one['target']} are lost"
@@ -48,7 +53,7 @@ def pings(facts: Facts) -> list[Finding]:
                 severity="info" if blocked else "critical" if whole else "warning",
                 subject=str(one["target"]),
                 summary=f"{summary}.",
-                evidence=[f"{one.get('sent')} sent, {one.get('received')} answered, {loss} % lost"]
+                evidence=[f"status {status}: {one.get('sent', 0)} sent, {one.get('received', 0)} answered, {loss} % lost"]
                 + ([str(one["detail"])] if one.get("detail") else []),
                 fix=[
                     f"ip route get {word(str(one['target']))}",
@@ -98,8 +103,8 @@ def remote_target(facts: Facts) -> list[Finding]:
 
 
 def _unreached(facts: Facts, one: dict[str, Any]) -> Finding:
-    target = facts.target
-    assert target is not None and target.address is not None
+    target = facts.asked
+    address = target.address or ""
     status = str(one.get("status"))
     return Finding(
         id="target-unreachable",
@@ -108,6 +113,6 @@ def _unreached(facts: Facts, one: dict[str, Any]) -> Finding:
         subject=str(target),
         summary=f"This host cannot reach {target}: {status}; {MEANING.get(status, 'see the evidence')}.",
         evidence=[f"probe to {target}: {status}" + (f" ({one['detail']})" if one.get("detail") else "")],
-        fix=[f"ip route get {word(target.address)}", "# then diagnose the other side with the same target"],
+        fix=[f"ip route get {word(address)}", "# then diagnose the other side with the same target"],
         requirement=["D01", "D10"],
     )

@@ -225,8 +225,7 @@ def _connect(
         phases["connect"] = _ms(started)
         result["address"], result["from"] = str(where[0]), str(sock.getsockname()[0])
         return sock
-    assert failure is not None
-    raise failure
+    raise failure or Failed("no_name", "the name has no address")
 
 
 def _tcp(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:

@@ -15,6 +15,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet impo
     Packet,
     address_number,
     field,
+    fields_of,
     symbol,
 )
 
@@ -88,7 +89,7 @@ class _Index:
             self.ranges.append(bounds)
 
     def contains(self, left: str, packet: Packet) -> Answer:
-        if " . " in left:
+        if len(fields_of(left)) > 1:
             return self._concatenated(left, packet)
         value = field(packet, left)
         if value is ABSENT:
@@ -179,7 +180,7 @@ def element_matches(left: str, element: Any, value: object) -> Answer:
 
 
 def _concat_matches(left: str, element: Any, packet: Packet) -> Answer:
-    fields = left.split(" . ")
+    fields = fields_of(left)
     parts = element[1:] if isinstance(element, list) and element[:1] == ["concat"] else [element]
     if len(parts) != len(fields):
         return None
@@ -204,7 +205,7 @@ def matches(match: model.Match, rule: model.Rule, packet: Packet, sets: Sets) ->
             return False if rule.backend == model.NFT else negate_if(match.op, answer)
         return negate_if(match.op, answer)
     values = match.values or []
-    if " . " in match.left:
+    if len(fields_of(match.left)) > 1:
         if _missing(match.left, packet):
             return False
         return negate_if(match.op, _any(_concat_matches(match.left, one, packet) for one in values))
@@ -232,7 +233,7 @@ def matches(match: model.Match, rule: model.Rule, packet: Packet, sets: Sets) ->
 
 
 def _missing(left: str, packet: Packet) -> bool:
-    return any(field(packet, name) is ABSENT for name in left.split(" . "))
+    return any(field(packet, name) is ABSENT for name in fields_of(left))
 
 
 def negate_if(operator: str, answer: Answer) -> Answer:
@@ -251,11 +252,11 @@ def _any(answers: Any) -> Answer:
 
 def _bit(left: str, element: Any, value: object) -> Answer:
     """``left & element`` is not zero. States of a connection are names: one is set at a time."""
-    if isinstance(element, int) and isinstance(value, int):
-        return bool(value & element)
+    bits = symbol(left, element)
+    if isinstance(bits, int) and isinstance(value, int):
+        return bool(value & bits)
     if isinstance(element, str) and isinstance(value, str):
         return element == value
-    del left
     return None
 
 
@@ -263,7 +264,7 @@ def key_of(
     vmap: model.VerdictMap, entries: list[tuple[Any, model.Verdict]], packet: Packet
 ) -> tuple[Answer, model.Verdict | None, Any]:
     """Which entry of a verdict map the packet hits: (True, verdict, key), (False, None, None), or (None, None, None)."""
-    concatenated = " . " in vmap.left
+    concatenated = len(fields_of(vmap.left)) > 1
     value = None if concatenated else field(packet, vmap.left)
     if value is ABSENT or (concatenated and _missing(vmap.left, packet)):
         return False, None, None

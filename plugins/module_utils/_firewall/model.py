@@ -67,7 +67,15 @@ class Match:
     mask: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return _slim({"t": "match", "left": self.left, "op": self.op, "values": self.values, "set": self.set, "mask": self.mask})
+        # Written out: there are tens of thousands of these in one evidence.
+        data: dict[str, Any] = {"t": "match", "left": self.left, "op": self.op}
+        if self.values is not None:
+            data["values"] = self.values
+        if self.set is not None:
+            data["set"] = self.set
+        if self.mask is not None:
+            data["mask"] = self.mask
+        return data
 
 
 @dataclass
@@ -162,23 +170,25 @@ class Rule:
     owner: str = "user"
 
     def to_dict(self) -> dict[str, Any]:
-        return _slim(
-            {
-                "backend": self.backend,
-                "family": self.family,
-                "table": self.table,
-                "chain": self.chain,
-                "line": self.line,
-                "text": self.text,
-                "parts": [part.to_dict() for part in self.parts] or None,
-                "verdict": self.verdict.to_dict() if self.verdict else None,
-                "handle": self.handle,
-                "packets": self.packets,
-                "bytes": self.bytes,
-                "comment": self.comment,
-                "owner": self.owner,
-            }
-        )
+        # Written out, as in Match.
+        data: dict[str, Any] = {
+            "backend": self.backend,
+            "family": self.family,
+            "table": self.table,
+            "chain": self.chain,
+            "line": self.line,
+            "text": self.text,
+            "owner": self.owner,
+        }
+        if self.parts:
+            data["parts"] = [part.to_dict() for part in self.parts]
+        if self.verdict is not None:
+            data["verdict"] = self.verdict.to_dict()
+        for name in ("handle", "packets", "bytes", "comment"):
+            value = getattr(self, name)
+            if value is not None:
+                data[name] = value
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Rule:

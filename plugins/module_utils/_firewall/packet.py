@@ -14,6 +14,8 @@ from typing import Any, Union
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 SYN = 0x02
+#: Bit of a connection's status: its destination was rewritten (IPS_DST_NAT).
+DNAT = 0x20
 
 _PROTOCOL_NAMES = {
     "icmp": 1,
@@ -33,13 +35,16 @@ _PROTOCOL_NAMES = {
 }
 _ETHER_TYPES = {"ip": 0x0800, "arp": 0x0806, "vlan": 0x8100, "8021q": 0x8100, "ip6": 0x86DD}
 _NFPROTO = {"ipv4": 2, "ipv6": 10}
+_CT_STATUS = {"expected": 1, "seen-reply": 2, "assured": 4, "confirmed": 8, "snat": 16, "dnat": DNAT, "dying": 512}
 
 
 @dataclass(frozen=True)
 class Packet:
     """One packet. family: 4 or 6. proto: number. Addresses: text. iif, oif: interface names; "" where there is none.
 
-    ct_state: new, established, related, invalid, untracked. tcp_flags: bits (SYN 2). mark: the packet's mark.
+    ct_state: new, established, related, invalid, untracked. ct_status: bits, of a new connection only. tcp_flags: bits (SYN 2).
+    mark: the packet's mark. lower: interfaces under iif that it comes in by (ports, members); bridge: iif is a bridge.
+    local: the destination is this host. reverse: the way back to the sender leads through iif (True), or that is not known.
     None anywhere: not known.
     """
 
@@ -56,6 +61,10 @@ class Packet:
     icmp_type: int | None = None
     mark: int | None = 0
     local: bool | None = True
+    ct_status: int | None = 0
+    lower: tuple[str, ...] = ()
+    bridge: bool = False
+    reverse: bool | None = None
 
     def changed(self, **fields: Any) -> Packet:
         """The same packet with other fields (after NAT or a mark)."""
@@ -90,6 +99,11 @@ def field(packet: Packet, left: str) -> FieldValue:
     return None
 
 
+def fields_of(left: str) -> list[str]:
+    """The selectors of a concatenation; a fib lookup's keys are joined like one and are one selector."""
+    return [left] if left.startswith("fib ") else left.split(" . ")
+
+
 def _address(family: int, name: str) -> Reader:
     def read(packet: Packet) -> int | _Absent | None:
         if packet.family != family:
@@ -119,6 +133,12 @@ def _icmp(number: int, known: bool) -> Reader:
     return read
 
 
+def _status(packet: Packet) -> FieldValue:
+    if packet.ct_state in ("invalid", "untracked"):
+        return ABSENT
+    return packet.ct_status if packet.ct_state == "new" else None
+
+
 _WITH_PORTS = (TCP, UDP, SCTP, 33, 136)
 _FIELDS: dict[str, Reader] = {
     "ip saddr": _address(4, "saddr"),
@@ -144,8 +164,12 @@ _FIELDS: dict[str, Reader] = {
     "icmp code": _icmp(ICMP, False),
     "icmpv6 type": _icmp(ICMPV6, True),
     "icmpv6 code": _icmp(ICMPV6, False),
-    "fib daddr type": lambda packet: None if packet.local is None else ("local" if packet.local else None),
+    "ct status": lambda packet: _status(packet),
+    "fib daddr type": lambda packet: None if packet.local is None else ("local" if packet.local else "unicast"),
 }
+# With the packet's mark among the keys the lookup is the same unless a policy rule asks for marks; ``reverse`` knows.
+for _keys in ("saddr . iif", "saddr . mark . iif"):
+    _FIELDS[f"fib {_keys} oif"] = lambda packet: "exists" if packet.reverse else None
 for _name, _numbers in (
     ("tcp", (TCP,)),
     ("udp", (UDP,)),
@@ -168,6 +192,8 @@ def symbol(left: str, value: object) -> object:
         return _ETHER_TYPES.get(value, value)
     if left == "meta nfproto":
         return _NFPROTO.get(value, value)
+    if left == "ct status":
+        return _CT_STATUS.get(value, value)
     if left in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"):
         return address_number(value)
     return value

@@ -11,15 +11,19 @@ the answer is "unknown" only when a possible decider would have answered otherwi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import matching, model
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import DNAT, Packet
 
 ACCEPT, DROP, REJECT, UNKNOWN = "accept", "drop", "reject", "unknown"
 
 _ALL_BITS = 0xFFFFFFFF
+
+#: The interface by which the host sends to an address; None when that is not known.
+WayOut = Callable[[str], Optional[str]]
 
 #: Deeper than the kernel allows (16 in nft, the whole rule set in iptables): a loop in what was read.
 _MAX_DEPTH = 64
@@ -34,6 +38,7 @@ class Decision:
 
     chain: the chain that decided. key: the element of a verdict map that was hit. path: steps, for people.
     possible: (rule, verdict, why) that could decide otherwise. why: why the verdict is unknown.
+    packet: the packet as it left the walk, after NAT and marks. moved: rules that gave it, or may give it, another destination.
     """
 
     verdict: str
@@ -43,6 +48,17 @@ class Decision:
     path: list[str] = field(default_factory=list)
     possible: list[tuple[model.Rule, str, str]] = field(default_factory=list)
     why: str | None = None
+    packet: Packet | None = None
+    moved: list[Moved] = field(default_factory=list)
+
+
+@dataclass
+class Moved:
+    """A rule that rewrites the destination. packet: with the new one, as far as it is known. sure: this packet is rewritten."""
+
+    rule: model.Rule
+    packet: Packet
+    sure: bool
 
 
 def _marked(args: dict[str, Any], old: int | None) -> int | None:
@@ -73,6 +89,12 @@ class _State:
     packet: Packet
     path: list[str] = field(default_factory=list)
     possible: list[tuple[model.Rule, str, str]] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
+    sure: bool = True
+
+    def branch(self) -> _State:
+        """A way the packet may take: what it meets there is kept, the packet itself is not."""
+        return _State(self.packet, [], self.possible, self.moved, False)
 
 
 @dataclass
@@ -90,10 +112,15 @@ class _Outcome:
 
 
 class Walker:
-    """Walks packets over one ruleset; indexes chains and sets once."""
+    """Walks packets over one ruleset; indexes chains and sets once.
 
-    def __init__(self, ruleset: model.Ruleset) -> None:
+    own: the host's addresses: NAT to another one leads away from it. way_out: by which interface, then.
+    """
+
+    def __init__(self, ruleset: model.Ruleset, own: frozenset[str] = frozenset(), way_out: WayOut | None = None) -> None:
         self.ruleset = ruleset
+        self.own = own
+        self.way_out = way_out
         self.sets = matching.Sets(ruleset.sets)
         self.chains = {(c.backend, c.family, c.table, c.name): c for c in ruleset.chains}
         self.rules: dict[tuple[str, str, str, str], list[model.Rule]] = {}
@@ -102,21 +129,77 @@ class Walker:
         self.unread = [state for state in ruleset.backends if state.status == "unread"]
 
     def incoming(self, packet: Packet, without: frozenset[int] = frozenset()) -> Decision:
-        """A packet from the wire to this host. without: ``id()`` of rules to leave out ("would it pass if ...")."""
-        return self._hooks(packet, ("ingress", "prerouting", "input"), without)
+        """A packet from the wire to this host; where a rule sends it on to another one, through the hooks of forwarding.
+
+        without: ``id()`` of rules to leave out ("would it pass if ...").
+        """
+        state = _State(packet)
+        ended = self._below(state, without) or self._through(("ingress", "prerouting"), state, without)
+        if ended is None:
+            onward = state.packet.local is False
+            for one in state.moved:
+                if not one.sure and not (onward and one.packet.local is False):
+                    state.possible.append((one.rule, UNKNOWN, "it may send the packet elsewhere"))
+            if onward:
+                there = state.packet.daddr
+                state.packet = state.packet.changed(oif=self.way_out(there) if self.way_out and there else None)
+            ended = self._through(("forward", "postrouting") if onward else ("input",), state, without)
+        return self._final(ended or _Outcome(ACCEPT), state)
 
     def outgoing(self, packet: Packet, without: frozenset[int] = frozenset()) -> Decision:
         """A packet this host sends itself."""
-        return self._hooks(packet, ("output", "postrouting", "egress"), without)
-
-    def _hooks(self, packet: Packet, hooks: tuple[str, ...], without: frozenset[int]) -> Decision:
         state = _State(packet)
+        ended = self._through(("output", "postrouting", "egress"), state, without)
+        return self._final(ended or _Outcome(ACCEPT), state)
+
+    def _through(self, hooks: tuple[str, ...], state: _State, without: frozenset[int]) -> _Outcome | None:
+        """The outcome that ends the packet; None when it passes all chains of these hooks."""
         for hook in hooks:
             for chain in self._base_chains(hook, state.packet):
+                if chain.type == "nat" and hook in ("prerouting", "output") and (state.packet.ct_status or 0) & DNAT:
+                    continue  # the connection has its mapping: the kernel asks no further NAT chain of this hook
                 outcome = self._base(chain, state, without)
                 if outcome.kind in (DROP, REJECT):
-                    return self._final(outcome, state)
-        return self._final(_Outcome(ACCEPT), state)
+                    return outcome
+        return None
+
+    def _below(self, state: _State, without: frozenset[int]) -> _Outcome | None:
+        """Chains under the interface that holds the address: of its ports or members, and of a bridge it is."""
+        packet = state.packet
+        for chain in self._sorted(
+            one for one in self.ruleset.chains if one.hook == "ingress" and set(one.devices) & set(packet.lower)
+        ):
+            if packet.iif in chain.devices:
+                continue  # met at the interface itself
+            if set(packet.lower) <= set(chain.devices):
+                outcome = self._base(chain, state, without)
+                if outcome.kind in (DROP, REJECT):
+                    return outcome
+                continue
+            # Which member a packet comes in by is not known.
+            branch = state.branch()
+            branch.packet = packet.changed(iif=None)
+            outcome = self._base(chain, branch, without)
+            if outcome.kind in (DROP, REJECT) and (outcome.rule or self._of(chain)):
+                rule = outcome.rule or self._of(chain)[0]
+                state.possible.append((rule, outcome.kind, f"packets that come in by {', '.join(chain.devices)} meet it"))
+        if not packet.bridge:
+            return None
+        for hook in ("prerouting", "input"):
+            for chain in self._sorted(one for one in self.ruleset.chains if one.family == "bridge" and one.hook == hook):
+                state.packet = packet.changed(iif=None)
+                outcome = self._base(chain, state, without)
+                state.packet = state.packet.changed(iif=packet.iif)
+                if outcome.kind in (DROP, REJECT):
+                    return outcome
+        return None
+
+    def _of(self, chain: model.Chain) -> list[model.Rule]:
+        return self.rules.get((chain.backend, chain.family, chain.table, chain.name), [])
+
+    @staticmethod
+    def _sorted(chains: Iterable[model.Chain]) -> list[model.Chain]:
+        return sorted(chains, key=lambda one: one.priority or 0)
 
     def _base_chains(self, hook: str, packet: Packet) -> list[model.Chain]:
         families = {4: ("ip", "inet"), 6: ("ip6", "inet")}[packet.family]
@@ -142,7 +225,12 @@ class Walker:
         if early and chain.hook != "egress":
             # Nothing is tracked yet: ``ct state`` reads as invalid, in nft and in iptables.
             state.packet = state.packet.changed(ct_state="invalid" if whole.ct_state != "untracked" else "untracked")
+        known = len(state.possible)
         outcome = self._chain(chain, state, without, 0)
+        if chain.type == "nat" and chain.hook == "prerouting":
+            # A rule that was not understood may be the one that sends the packet elsewhere.
+            lost = state.packet.changed(daddr=None, dport=None, local=None)
+            state.moved += [Moved(rule, lost, False) for rule, verdict, _why in state.possible[known:] if verdict == UNKNOWN]
         if early and state.packet.ct_state == "invalid":
             state.packet = state.packet.changed(ct_state=whole.ct_state)
         name = f"{chain.backend} {chain.family} {chain.table} {chain.name}"
@@ -163,7 +251,7 @@ class Walker:
         if depth > _MAX_DEPTH:
             return _Outcome("return")
         left_early = ""
-        for rule in self.rules.get((chain.backend, chain.family, chain.table, chain.name), ()):
+        for rule in self._of(chain):
             if id(rule) in without:
                 continue
             outcome = self._rule(rule, chain, state, without, depth)
@@ -298,7 +386,7 @@ class Walker:
             if outcome.kind != "return":
                 return outcome
             return _Outcome("return") if verdict.kind == "goto" else None
-        branch = _State(state.packet, [], state.possible)
+        branch = state.branch()
         outcome = self._chain(target, branch, without, depth + 1)
         if outcome.kind in (ACCEPT, DROP, REJECT, "stop"):
             state.possible.append((outcome.rule or rule, ACCEPT if outcome.kind == "stop" else outcome.kind, doubt))
@@ -317,27 +405,29 @@ class Walker:
             if packet.ct_state in ("established", "related", "untracked") and part.name != "tproxy":
                 return None  # the connection's mapping was made with its first packet
             state.packet = self._rewritten(part, packet, sure)
+            state.moved.append(Moved(rule, state.packet, sure and state.sure))
             state.path.append(f"{rule.where()}: {part.name} {part.args or ''}".strip())
         if part.terminal:
             return _Outcome("stop", rule) if sure else None
         return None
 
-    @staticmethod
-    def _rewritten(part: model.Action, packet: Packet, sure: bool) -> Packet:
+    def _rewritten(self, part: model.Action, packet: Packet, sure: bool) -> Packet:
         address, port = part.args.get("addr"), part.args.get("port")
         local = packet.local
         if part.name == "dnat" and address is not None:
-            local = None
+            local = address in self.own if sure and self.own and isinstance(address, str) else None
         if not sure:
-            return packet.changed(daddr=None, dport=None, local=None if part.name == "dnat" else local)
+            return packet.changed(daddr=None, dport=None, local=None if part.name == "dnat" else local, ct_status=None)
         return packet.changed(
             daddr=address if isinstance(address, str) else (packet.daddr if address is None else None),
             dport=port if isinstance(port, int) else (packet.dport if port is None else None),
             local=local,
+            ct_status=None if packet.ct_status is None else packet.ct_status | (DNAT if part.name != "tproxy" else 0),
         )
 
     def _final(self, outcome: _Outcome, state: _State) -> Decision:
         decision = Decision(outcome.kind, outcome.rule, outcome.chain, outcome.key, state.path, state.possible)
+        decision.packet, decision.moved = state.packet, state.moved
         passes = outcome.kind == ACCEPT
         against = [one for one in state.possible if (one[1] == ACCEPT) != passes or one[1] == UNKNOWN]
         decision.possible = against

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
 import subprocess
 import time
@@ -70,69 +70,73 @@ def run(argv: list[str], timeout: float = 20.0, max_bytes: int = MAX_BYTES, stdi
     if path is None:
         return Result(full, -1, "", "not installed")
     environ = {"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C", "LANG": "C", "HOME": "/", "TERM": "dumb"}
+    # Files in memory instead of pipes: a tool that writes megabytes in small pieces is not woken for, piece by piece.
+    files = [_memory_file(name) for name in ("in", "out", "err")]
     try:
-        # AnsibleModule.run_command bounds neither time nor output, and this room knows nothing of Ansible.
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        if stdin:
+            os.write(files[0], stdin)
+            os.lseek(files[0], 0, os.SEEK_SET)
+        process = subprocess.Popen(
             full,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=files[0] if stdin else subprocess.DEVNULL,
+            stdout=files[1],
+            stderr=files[2],
             env=environ,
             cwd="/",
             close_fds=True,
             start_new_session=True,
         )
+        late, truncated = _wait(process, files[1:], timeout, max_bytes)
+        out, err = (_content(one, max_bytes) for one in files[1:])
     except OSError as error:
         return Result(full, -1, "", error.strerror or str(error))
-    return _collect(process, full, timeout, max_bytes, stdin)
-
-
-def _collect(process: subprocess.Popen[bytes], full: tuple[str, ...], timeout: float, max_bytes: int, stdin: bytes) -> Result:
-    """Read both pipes until the end, the time limit or the size limit."""
-    deadline = time.monotonic() + timeout
-    chunks: dict[str, list[bytes]] = {"out": [], "err": []}
-    size, truncated, late, pending = 0, False, False, memoryview(stdin)
-    assert process.stdout is not None and process.stderr is not None
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, "out")
-        selector.register(process.stderr, selectors.EVENT_READ, "err")
-        if process.stdin is not None:
-            selector.register(process.stdin, selectors.EVENT_WRITE, "in")
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0 or truncated:
-                late = left <= 0 and not truncated
-                break
-            for key, _events in selector.select(left):
-                if key.data == "in":
-                    try:
-                        pending = pending[os.write(key.fd, pending[:65536]) :]
-                    except BrokenPipeError:
-                        pending = pending[:0]
-                    if not pending and process.stdin is not None:
-                        selector.unregister(process.stdin)
-                        process.stdin.close()
-                    continue
-                data = os.read(key.fd, 262144)
-                if not data:
-                    selector.unregister(key.fileobj)
-                    continue
-                size += len(data)
-                chunks[key.data].append(data)
-                truncated = size > max_bytes
-    if late or truncated:
-        _end(process)
-    else:
-        try:
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            late = True
-            _end(process)
-    for pipe in (process.stdout, process.stderr, process.stdin):
-        if pipe is not None:
-            pipe.close()
-    out, err = (b"".join(chunks[name]).decode("utf-8", "replace") for name in ("out", "err"))
+    finally:
+        for one in files:
+            os.close(one)
     return Result(full, -2 if late else process.returncode, out, err, truncated)
+
+
+def _memory_file(name: str) -> int:
+    try:
+        return os.memfd_create(f"netops_fleet_{name}")
+    except (AttributeError, OSError):  # a Python without it, or a sandbox that forbids it
+        import tempfile
+
+        descriptor, path = tempfile.mkstemp(prefix="netops_fleet_")
+        os.unlink(path)
+        return descriptor
+
+
+def _content(descriptor: int, max_bytes: int) -> str:
+    size = min(os.fstat(descriptor).st_size, max_bytes)
+    return os.pread(descriptor, size, 0).decode("utf-8", "replace") if size else ""
+
+
+def _wait(process: subprocess.Popen[bytes], outputs: list[int], timeout: float, max_bytes: int) -> tuple[bool, bool]:
+    """Wait for the end, the time limit or the size limit; returns (ran past its time, wrote too much)."""
+    deadline = time.monotonic() + timeout
+    try:
+        ended = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # Linux before 5.3
+        ended = -1
+    try:
+        while process.poll() is None:
+            if sum(os.fstat(one).st_size for one in outputs) > max_bytes:
+                _end(process)
+                return False, True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                _end(process)
+                return True, False
+            pause = min(left, 0.05)
+            if ended >= 0:
+                select.select([ended], [], [], pause)
+            else:
+                time.sleep(min(pause, 0.005))
+    finally:
+        if ended >= 0:
+            os.close(ended)
+    return False, sum(os.fstat(one).st_size for one in outputs) > max_bytes
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -23,6 +23,8 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import cl
 
 #: Seconds a clock must be off for certain. TLS and Kerberos fail at minutes, log correlation and leases at seconds.
 CLOCK_LIMIT = 5.0
+#: A rule or policy that can stop packets, in the words of nft and iptables-save; a digest of many rules may hold one.
+_STOPS = re.compile(r"\b(?:drop|reject|DROP|REJECT|digest)\b")
 _SYSCTL = re.compile(r"\A[A-Za-z0-9_./@:-]+\Z")
 _MAX_PROGRAMS = 16
 _MAX_LISTED = 40
@@ -138,7 +140,9 @@ def fleet_findings(
     left = [one for one in left if one not in foreign]
     new += _sysctls([one for one in left if one.kind == "sysctl"])
     new += _listed("resolver-differs", "warning", "resolver", [one for one in left if one.kind in _NAMES], evidence)
-    new += _listed("rule-differs", "warning", "rule", [one for one in left if one.kind in _RULES], evidence)
+    rules = [one for one in left if one.kind in _RULES]
+    stops = any(_STOPS.search(f"{one.key} {one.have or ''}") for one in rules)
+    new += _listed("rule-differs", "warning" if stops else "info", "rule", rules, evidence)
     rest: dict[str, list[Deviation]] = {}
     for one in left:
         if one.kind != "sysctl" and one.kind not in _NAMES and one.kind not in _RULES:
@@ -209,14 +213,14 @@ def _fold(own: list[dict[str, Any]], blamed: list[list[str]], deviations: list[D
 
 
 def _explains(finding: dict[str, Any], keys: list[str], one: Deviation) -> bool:
-    """Whether the deviation is the blamed object, or a chain of the table that came with a blamed rule."""
+    """Whether the deviation is the blamed object, or what came in the same table with a blamed rule."""
     if one.key in keys:
         return True
     if one.kind == "name":
         return str(finding["id"]).startswith("resolver-")
     rule = (finding.get("data") or {}).get("rule")
-    if one.kind == "chain" and one.usual is None and isinstance(rule, dict):
-        return one.key.startswith(f"chain {rule.get('backend')} {rule.get('family')} {rule.get('table')} ")
+    if one.kind in ("chain", "rule") and one.usual is None and isinstance(rule, dict):
+        return one.key.startswith(f"{one.kind} {rule.get('backend')} {rule.get('family')} {rule.get('table')} ")
     return False
 
 
@@ -267,8 +271,12 @@ def _detach(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -> list[Finding]:
-    """Programs on the packet path that the peers do not have."""
+    """Programs on the packet path that the peers do not have: one finding each, but those that cannot drop together."""
     out: list[Finding] = []
+    harmless = [one for one in found if all(entry.get("can_drop") == "no" for entry in hook_entries(evidence, one.key))]
+    if len(harmless) > 1:
+        found = [one for one in found if one not in harmless]
+        out.append(_harmless(harmless, evidence))
     for one in found[:_MAX_PROGRAMS]:
         entries = hook_entries(evidence, one.key)
         # One that cannot drop does not explain a failure: then it is only unlike the peers.
@@ -283,7 +291,7 @@ def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -
             Finding(
                 "bpf-program-foreign",
                 grade,
-                "critical" if grade == "likely" else "warning",
+                "critical" if grade == "likely" else "info" if one in harmless else "warning",
                 clean(f"BPF program {one.key.removeprefix('bpf ')}", 400),
                 clean(f"a program on the packet path that the peers do not have: {one.where()}; owner {owner}", 600),
                 evidence_lines,
@@ -295,6 +303,19 @@ def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -
     if len(found) > _MAX_PROGRAMS:
         out.append(_fold_list("bpf-program-foreign", "warning", "bpf", found[_MAX_PROGRAMS:], []))
     return out
+
+
+def _harmless(found: list[Deviation], evidence: dict[str, Any]) -> Finding:
+    """Programs that cannot drop, in one finding: unlike the peers, but no cause of lost packets."""
+    entries = [entry for one in found for entry in hook_entries(evidence, one.key)]
+    finding = _fold_list("bpf-program-foreign", "info", "bpf", found, ["# only if the peers are right:", *_detach(entries)])
+    owner = shown_owners(entries)
+    finding.summary = clean(
+        f"{len(found)} programs on the packet path that the peers do not have; none can drop; owner {owner}", 600
+    )
+    finding.requirement = ["D14"]
+    finding.data.update(owner=owner, can_drop="no")
+    return finding
 
 
 def _numbers(entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -37,6 +38,7 @@ def write(out: IO[str], head: dict[str, Any], columns: list[str], records: Calla
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_compiled(),
     )
     environment.filters.update(clean=clean, clock=_time, title=checks.title, offset=_offset)
     module: Any = environment.get_template(TEMPLATE).module
@@ -54,6 +56,22 @@ def write(out: IO[str], head: dict[str, Any], columns: list[str], records: Calla
         shown = record["findings"][:MAX_FINDINGS]
         out.write(str(module.host(record, index, shown, len(record["findings"]) - len(shown), worst(record))))
     out.write(str(module.foot(head, script)))
+
+
+def _compiled() -> jinja2.BytecodeCache | None:
+    """Where the compiled template is kept: making it anew costs more than the reports of a small fleet.
+
+    None when there is no place of one's own: what is loaded from there is code.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = os.path.join(base, "netops.fleet")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        found = os.lstat(folder)
+    except OSError:
+        return None
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return jinja2.FileSystemBytecodeCache(folder) if own else None
 
 
 def worst(record: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@
 # This plugin util is PRIVATE to the collection. It can change at any time.
 """From a run's folder to report.json, report.html and the terminal's summary, one host in memory at a time.
 
-Three readings: envelopes (who answered), evidence (what is usual), evidence again (who differs). Each host's record then
-goes to a spool file; report.json and the page are written from it, worst host first. A few hundred bytes per host stay in memory.
+Three passes: envelopes (who answered), evidence (what is usual), and a spool file with the part of the evidence that is needed to
+say who differs. Each host's record goes to a second spool file; report.json and the page are written from it, worst host first.
+A few hundred bytes per host stay in memory.
 """
 
 from __future__ import annotations
@@ -57,22 +58,26 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     hosts = store.names(run)
     comparison = peers.Comparison(hosts, _answered(run, hosts), min_peers)
     view = differences.PeerView()
-    checked: set[str] = set()
-    for stored in store.stream(run, hosts):
-        if stored.evidence is not None:
-            checked.add(stored.host)
-            comparison.count(stored.host, stored.evidence)
-            view.count(stored.host, stored.evidence, hosts)
     briefs: list[Brief] = []
     causes = rank.Causes()
-    with tempfile.TemporaryFile(dir=run.folder) as spool:
-        for stored in store.stream(run, hosts, frozenset(checked)):
-            record = _record(stored, comparison, view, judge)
+    with tempfile.TemporaryFile(dir=run.folder) as light, tempfile.TemporaryFile(dir=run.folder) as spool:
+        for stored in store.stream(run, hosts):
+            if stored.evidence is not None and judge is not None:
+                _rejudge(stored, judge)
+            if stored.evidence is not None:
+                comparison.count(stored.host, stored.evidence)
+                view.count(stored.host, stored.evidence, hosts)
+                _lighten(stored)
+            light.write(json.dumps(vars(stored), separators=(",", ":")).encode() + b"\n")
+        light.seek(0)
+        for line in light:
+            stored = store.Stored(**json.loads(line))
+            record = _record(stored, comparison, view, run.folder)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
-            line = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
-            brief.offset, brief.length = spool.tell(), len(line)
-            spool.write(line)
+            packed = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
+            brief.offset, brief.length = spool.tell(), len(packed)
+            spool.write(packed)
             briefs.append(brief)
         briefs.sort(key=lambda one: (one.rank, -one.counts["critical"], -one.counts["warning"], one.name))
         head = _head(run, hosts, briefs, causes, comparison)
@@ -101,25 +106,37 @@ def _answered(run: store.Run, hosts: dict[str, list[str]]) -> set[str]:
     return found
 
 
-def _record(
-    stored: store.Stored, comparison: peers.Comparison, view: differences.PeerView, judge: Judge | None
-) -> dict[str, Any]:
+#: The sections that findings about the fleet read. The others, the bulk of the evidence, are read once only.
+_KEPT = ("addresses", "hooks", "sockets")
+
+
+def _rejudge(stored: store.Stored, judge: Judge) -> None:
+    """Replace the host's findings and answer by those of this version of the collection."""
+    evidence = stored.evidence or {}
+    try:
+        evidence["findings"], evidence["answer"] = judge(evidence)
+        problems = schema.finding_problems(evidence["findings"], evidence["answer"])
+    except Exception as error:  # what a host sent may break any judgement; one host must not end the report
+        problems = [f"{type(error).__name__}: {error}"]
+    if problems:
+        stored.status, stored.evidence = "invalid", None
+        stored.reason = clean(f"the evidence could not be judged: {problems[0]}", 500)
+
+
+def _lighten(stored: store.Stored) -> None:
+    """Keep of the evidence what the second pass needs."""
+    evidence = stored.evidence or {}
+    sections = {name: evidence["sections"].get(name) for name in _KEPT}
+    stored.evidence = {**evidence, "sections": sections}
+
+
+def _record(stored: store.Stored, comparison: peers.Comparison, view: differences.PeerView, folder: str) -> dict[str, Any]:
     """One host of report.json."""
     evidence = stored.evidence
     findings: list[dict[str, Any]] = []
     answer: dict[str, Any] | None = None
     if evidence is not None:
         findings, answer = evidence["findings"], evidence.get("answer")
-        if judge is not None:
-            try:
-                findings, answer = judge(evidence)
-                problems = schema.finding_problems(findings, answer)
-            except Exception as error:  # what a host sent may break any judgement; one host must not end the report
-                problems = [f"{type(error).__name__}: {error}"]
-            if problems:
-                stored.status = "invalid"
-                stored.reason = clean(f"the evidence could not be judged: {problems[0]}", 500)
-                evidence, findings, answer = None, [], None
     seen = view.seen.get(stored.host)
     peer: dict[str, Any] = {
         "group": None,
@@ -133,6 +150,10 @@ def _record(
     if evidence is not None:
         try:
             deviations = comparison.deviations(stored.host, evidence)
+            if stored.file and any(one.kind == "rule" and one.usual is None for one in deviations):
+                # To say how an extra rule is removed, its handle is needed: rare enough to read the file again.
+                full = store.read_file(os.path.join(folder, stored.file), stored.host, checked=True).evidence
+                evidence["sections"]["firewall"] = (full or evidence)["sections"].get("firewall")
             found = differences.fleet_findings(
                 stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock")
             )

@@ -311,9 +311,9 @@ def names(run: Run) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def stream(run: Run, hosts: dict[str, list[str]], checked: frozenset[str] = frozenset()) -> Iterator[Stored]:
+def stream(run: Run, hosts: dict[str, list[str]]) -> Iterator[Stored]:
     """The hosts of a run in the order given, one in memory at a time; groups are those of the run."""
     for host, groups in hosts.items():
-        stored = read_file(os.path.join(run.folder, safe_name(host) + SUFFIX), host, host in checked)
+        stored = read_file(os.path.join(run.folder, safe_name(host) + SUFFIX), host)
         stored.groups = groups
         yield stored

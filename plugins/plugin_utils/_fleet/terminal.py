@@ -135,7 +135,8 @@ def _fixes(briefs: list[Brief], width: int) -> list[Line]:
 
 def _totals(totals: dict[str, Any]) -> Line:
     silent = totals["hosts"] - totals["statuses"].get("ok", 0)
-    line: Line = [(f"{totals['hosts']} hosts: {totals['hosts_without_findings']} without findings", None)]
+    hosts = "1 host" if totals["hosts"] == 1 else f"{totals['hosts']} hosts"
+    line: Line = [(f"{hosts}: {totals['hosts_without_findings']} without findings", None)]
     if silent:
         line.append((f", {silent} without evidence", "bright red"))
     for severity, number in totals["findings"].items():
