@@ -167,10 +167,12 @@ class Segment:
     def _host(self, host: str) -> list[str]:
         """Commands that make a host's namespace and join it to the bridge."""
         space, port, inside = self.ns(host), f"{self.prefix}{host}", f"ip -n {self.ns(host)}"
+        mac = f"02:00:00:00:00:{int(self.address(host).split('.')[3]):02x}"
         lines = [
             f"ip netns add {space}",
             f"{inside} link set lo up",
-            f"ip link add {port} type veth peer name eth0 netns {space}",
+            # A renewed host keeps its hardware address: nobody on the segment has to forget an old one.
+            f"ip link add {port} type veth peer name eth0 address {mac} netns {space}",
             f"ip link set {port} master {self.prefix}br up",
             f"{inside} address add {self.address(host)}/24 dev eth0",
             f"{inside} -6 address add {self.address(host, 6)}/64 dev eth0 nodad",

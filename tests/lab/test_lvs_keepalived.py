@@ -208,9 +208,7 @@ def test_drain_of_a_node_and_back(lvs: Segment) -> None:
     later = lvs.lvs([service(3, 5)], engine="keepalived")
     assert later["drained"] == ["10.66.0.102"] and not later["changed"] and lvs.weights()["102"] == 0
     streams.close("rs2")
-    empty = lvs.lvs(
-        [service(3, 5)], engine="keepalived", await_quiet=True, drain_timeout=300, drain_until="active", on_timeout="fail"
-    )
+    empty = lvs.lvs([service(3, 5)], drain_timeout=300, drain_until="active", **wish)
     assert not empty["failed"], empty["msg"]
     assert alive(streams.alive()) == {"rs1": 3}
     back = lvs.lvs([service(3, 5)], engine="keepalived", undrain=["10.66.0.102"])
