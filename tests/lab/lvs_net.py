@@ -321,7 +321,7 @@ result = {**result, "failed": bool(why), "msg": why}
     def holds(self, director: str) -> bool:
         return VIP in self.guest.run(["ip", "-4", "address", "show", "dev", "eth0"], self.ns(director)).out
 
-    def traffic(self, seconds: float, streams: int = 20, interval: float = 0.05) -> Callable[[], dict[str, Any]]:
+    def traffic(self, seconds: float, streams: int = 20, interval: float = 0.2) -> Callable[[], dict[str, Any]]:
         """Start what the module lvs_traffic does on the client; call the result to wait for what it saw."""
         code = """
 from ansible_collections.netops.fleet.plugins.module_utils._lvs import traffic

@@ -95,6 +95,7 @@ def test_check_mode_writes_nothing_and_tells_exactly(lvs: Segment) -> None:
 
 def test_edits_keep_every_connection(lvs: Segment) -> None:
     """Weights, thresholds and scheduler of a service in use. The control: deleting and making it again resets all."""
+    lvs.guest.sh("sysctl -qw net.ipv4.vs.expire_nodest_conn=1", netns=lvs.ns("dir1"))
     lvs.lvs([service(3, 5)])
     streams = lvs.streams(8)
     assert Counter(streams.owners) == {"rs1": 3, "rs2": 5}

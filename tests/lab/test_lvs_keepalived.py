@@ -162,6 +162,18 @@ def both(lvs: Segment, **more: Any) -> None:
     lvs.until(lambda: lvs.holds("dir1") and all(lvs.weights(one) == full for one in lvs.directors))
 
 
+def established(lvs: Segment, count: int) -> None:
+    """Wait until the active director has the held connections, and with a sync the other one too."""
+
+    def active(director: str) -> int:
+        lines = [line.split() for line in lvs.ipvsadm("-Ln", director=director).splitlines()]
+        return sum(int(words[4]) for words in lines if words[:1] == ["->"] and words[4:5] and words[4].isdigit())
+
+    lvs.until(lambda: active("dir1") >= count)
+    if "backup" in lvs.ipvsadm("-Ln", "--daemon", director="dir2"):
+        lvs.until(lambda: active("dir2") >= count)
+
+
 SYNC = {"sync": {"interface": "eth0", "instance": "VI_1", "id": 1}}
 
 
@@ -170,8 +182,8 @@ def test_crash_of_the_active_director(lvs: Segment, synced: bool) -> None:
     """With sync all established connections survive; without, none does: the sync is what keeps them."""
     lvs.guest.sh("sysctl -qw net.ipv4.vs.sync_threshold='1 50'", netns=lvs.ns("dir1"), check=False)
     both(lvs, **(SYNC if synced else {}))
-    seen = lvs.traffic(16)
-    lvs.guest.sh("sleep 5")
+    seen = lvs.traffic(40)
+    established(lvs, 20)
     began = lvs.clock()
     lvs.guest.sh(f"kill -9 $(cat {lvs.folder()}/[pcr].pid); ip link set eth0 down", netns=lvs.ns("dir1"))
     lvs.until(lambda: lvs.holds("dir2"))
@@ -184,8 +196,8 @@ def test_crash_of_the_active_director(lvs: Segment, synced: bool) -> None:
 
 def test_planned_switch_loses_no_connection(lvs: Segment) -> None:
     both(lvs, **SYNC)
-    seen = lvs.traffic(12)
-    lvs.guest.sh("sleep 5")
+    seen = lvs.traffic(40)
+    established(lvs, 20)
     began = lvs.clock()
     lvs.guest.sh(f"kill -TERM $(cat {lvs.folder()}/p.pid)")
     lvs.until(lambda: lvs.holds("dir2"))
@@ -200,9 +212,8 @@ def test_drain_of_a_node_and_back(lvs: Segment) -> None:
     """What playbooks/drain.yml asks for: out over later runs, until it is put back; nobody is dropped."""
     one_director(lvs, 3, 5)
     streams = lvs.streams(8)
-    out = lvs.lvs(
-        [service(3, 5)], engine="keepalived", drain=["10.66.0.102"], await_quiet=True, drain_timeout=1, on_timeout="fail"
-    )
+    wish: dict[str, Any] = {"engine": "keepalived", "await_quiet": True, "on_timeout": "fail"}
+    out = lvs.lvs([service(3, 5)], drain=["10.66.0.102"], drain_timeout=1, **wish)
     assert out["failed"] and "still in use" in out["msg"] and lvs.weights()["102"] == 0
     assert alive(streams.alive()) == {"rs1": 3, "rs2": 5}
     later = lvs.lvs([service(3, 5)], engine="keepalived")
