@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import pytest
@@ -88,8 +90,6 @@ table ip kube-proxy {
 
 
 def _diagnose(namespace: Any, target: str | None, **more: Any) -> dict[str, Any]:
-    import json
-
     found: dict[str, Any] = namespace.python_json(_COLLECT, json.dumps({"target": target, **more}))
     return found
 
@@ -179,8 +179,9 @@ def test_a_node_port_without_endpoints_is_refused_by_its_rule(pair: Any) -> None
     assert "refuse" in finding["subject"]
 
 
-def test_a_link_without_address_is_right_where_the_address_is_kept_on_lo(pair: Any) -> None:
+def test_a_link_without_address_is_right_where_the_address_is_kept_on_lo(pair: Any, wait_until: Any) -> None:
     client, host = pair
+    wait_until(lambda: "tentative" not in host.run(["ip", "-6", "addr", "show", "dev", "vb"]).stdout)
     client.run(["ip", "-6", "addr", "add", "fe80::1/64", "dev", "va", "nodad"])
     script = """
     ip addr flush dev vb scope global
@@ -195,3 +196,14 @@ def test_a_link_without_address_is_right_where_the_address_is_kept_on_lo(pair: A
     host.run(["nft", "-f", "-"], input=rule)
     found = [one for one in _diagnose(host, "tcp/1678")["findings"] if one["id"] == "firewall-drops-target"]
     assert [one["data"]["addresses"] for one in found] == [["192.0.2.7"]]
+
+
+def test_a_firewall_that_may_not_be_read_is_not_checked(pair: Any) -> None:
+    _client, host = pair
+    host.run(["nft", "add", "table", "inet", "f"])
+    argv = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", _COLLECT, '{"target": null}']
+    evidence = json.loads(host.run(argv, env=host.environment()).stdout.splitlines()[-1])
+    (firewall,) = [one for one in evidence["coverage"] if one["section"] == "firewall"]
+    assert firewall["status"] == "failed"
+    assert any("ermitted" in gap["why"] for gap in firewall["gaps"])
+    assert not [key for key in evidence["objects"] if key.startswith(("rule", "chain"))]

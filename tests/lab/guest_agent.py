@@ -74,7 +74,9 @@ def _call(request: dict[str, Any]) -> dict[str, Any]:
     if child == 0:
         status = 1
         try:
-            os.close(reader)
+            # Pipes of commands that other threads start at this moment: held open here, their readers would wait for us.
+            os.closerange(3, writer)
+            os.closerange(writer + 1, 65536)
             from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netns
 
             # A fresh process would look again which modules are there.

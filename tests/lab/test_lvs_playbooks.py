@@ -53,7 +53,11 @@ def inventory(lvs: Segment) -> dict[str, Any]:
     }
     return {
         "all": {
-            "vars": {"ansible_connection": "guest", "ansible_python_interpreter": "/usr/bin/python3"},
+            "vars": {
+                "ansible_connection": "guest",
+                "ansible_python_interpreter": "/usr/bin/python3",
+                "ansible_remote_tmp": "/tmp/ansible",
+            },
             "children": {
                 "gpu-nodes": {
                     "hosts": {

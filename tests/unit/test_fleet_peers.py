@@ -39,6 +39,52 @@ def test_healthy_hosts_have_no_finding(tmp_path: Path, count: int) -> None:
     assert ("no peer evidence" in hosts["gpu-01"]["peers"]["note"]) == (count < 3)
 
 
+def _workload(number: int) -> list[dict[str, Any]]:
+    """Rules as programs write them for what happens to run, or to be banned, on a host."""
+    texts = {
+        (
+            "docker",
+            "nat",
+            "DOCKER",
+        ): f"-A DOCKER ! -i docker0 -p tcp --dport {8000 + number} -j DNAT --to-destination 172.17.0.2:80",
+        ("fail2ban", "filter", "f2b-sshd"): f"-A f2b-sshd -s 203.0.113.{number}/32 -j REJECT",
+        ("calico", "filter", f"cali-tw-cali{number:011x}"): f"-A cali-tw-cali{number:011x} -j DROP",
+        (
+            "kube-proxy",
+            "nat",
+            f"KUBE-SEP-{number:016X}",
+        ): f"-A KUBE-SEP-{number:016X} -j DNAT --to-destination 10.244.{number}.5:80",
+    }
+    base = {"backend": "iptables-nft", "family": "ip", "line": 1, "parts": []}
+    return [
+        {**base, "owner": owner, "table": table, "chain": chain, "text": text} for (owner, table, chain), text in texts.items()
+    ]
+
+
+def test_rules_that_follow_the_workload_are_no_difference(tmp_path: Path) -> None:
+    chain = {"backend": "iptables-nft", "family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "priority": 0}
+    fleet = {}
+    for number in range(1, 7):
+        firewall = {"backends": [{"name": "nft", "status": "ok"}], "chains": [chain], "rules": _workload(number), "sets": []}
+        fleet[f"gpu-{number:02d}"] = samples.host(number, firewall=firewall)
+    assert all(ids(host) == [] for host in build(tmp_path, sealed(fleet)).values())
+
+
+def test_a_rule_that_the_operator_put_among_them_is_one(tmp_path: Path) -> None:
+    chain = {"backend": "iptables-nft", "family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "priority": 0}
+    fleet = {}
+    for number in range(1, 7):
+        rules = _workload(number)
+        if number == 3:
+            rules.append(
+                {**rules[0], "table": "filter", "chain": "DOCKER-USER", "text": "-A DOCKER-USER -p tcp --dport 99 -j DROP"}
+            )
+        firewall = {"backends": [{"name": "nft", "status": "ok"}], "chains": [chain], "rules": rules, "sets": []}
+        fleet[f"gpu-{number:02d}"] = samples.host(number, firewall=firewall)
+    found = {name: ids(host) for name, host in build(tmp_path, sealed(fleet)).items() if ids(host)}
+    assert [(name, [one[0] for one in some]) for name, some in found.items()] == [("gpu-03", ["rule-differs"])]
+
+
 def test_a_fault_of_all_is_no_difference(tmp_path: Path) -> None:
     fleet = samples.fleet()
     for one in fleet.values():

@@ -85,6 +85,26 @@ def test_what_is_no_evidence_is_invalid(tmp_path: Path, received: bytes, said: s
     assert said in back.reason
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("peers_skipped", 5, "skipped peers that are no names"),
+        ("peers_skipped", [{}], "skipped peers that are no names"),
+        ("clock", {"low": "x", "high": 1}, "clock bounds"),
+        ("groups", "gpu-nodes", "without groups"),
+        ("status", "fine", "without a known status"),
+    ],
+)
+def test_an_envelope_is_not_believed_either(tmp_path: Path, part: str, value: Any, said: str) -> None:
+    name = samples.put(tmp_path, "gpu-01", samples.packed(samples.sealed(samples.host(1))))
+    file = tmp_path / name
+    envelope = store.read_head(str(file))
+    file.write_bytes(gzip.compress(json.dumps({**envelope, part: value}).encode() + b"\n"))
+    back = read(tmp_path, "gpu-01")
+    assert (back.status, back.evidence) == ("invalid", None)
+    assert said in back.reason
+
+
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MAX_EVIDENCE", 1 << 20)
     samples.put(tmp_path, "gpu-01", gzip.compress(b" " * (8 << 20)))

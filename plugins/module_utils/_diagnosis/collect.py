@@ -109,7 +109,7 @@ class _Collection:
             self._cover(name, "failed", started, [Gap(name, why)])
             return None
         status = "partial" if section.gaps else "ok"
-        if section.data is None and section.gaps:
+        if section.gaps and (section.data is None or section.nothing):
             status = "failed"
         self.sections[name] = section.data
         self._cover(name, status, started, section.gaps)
@@ -255,7 +255,8 @@ def _rules(options: Options, kept: list[model.Ruleset]) -> Section:
 
     section = firewall.read(elements=options.set_elements)
     kept.append(section.data)
-    return Section(section.data.to_dict(), section.gaps)
+    states = {state.status for state in section.data.backends}
+    return Section(section.data.to_dict(), section.gaps, nothing="unread" in states and "ok" not in states)
 
 
 def _read_kernel(found: _Collection, options: Options) -> None:

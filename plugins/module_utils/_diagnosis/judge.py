@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import basics, firewall, losses, ports, queues, reach
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
+    basics,
+    firewall,
+    losses,
+    parameters,
+    ports,
+    queues,
+    reach,
+)
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.answer import answer
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import order
@@ -25,6 +33,6 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     facts = Facts(evidence, ruleset)
     walked = firewall.verdicts(facts)
     found = ports.find(facts, walked.moved()) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
-    found += basics.find(facts) + reach.find(facts)
+    found += basics.find(facts) + reach.find(facts) + parameters.find(facts)
     found.sort(key=order)
     return [one.to_dict() for one in found], answer(facts, walked, found)

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, is_loopback, is_wildcard
+from ansible_collections.netops.fleet.plugins.module_utils._safety import owners
 
 #: More rules in one chain than this are compared as one object: 10,000 generated rules are one difference, not 10,000.
 RULES_PER_CHAIN = 200
@@ -106,7 +107,15 @@ def _rules(facts: Facts, own: set[str], out: dict[str, str]) -> None:
     if not raw:
         return
     chains: dict[str, Counter[str]] = {}
+    base = {(one["backend"], one["family"], one["table"], one["name"]) for one in raw.get("chains") or [] if one.get("hook")}
     for rule in raw.get("rules") or []:
+        if (
+            rule.get("owner") in owners.FOLLOWING
+            and "chains" in raw  # absent where only a blamed rule is to be named
+            and rule["chain"] != "DOCKER-USER"
+            and (rule["backend"], rule["family"], rule["table"], rule["chain"]) not in base
+        ):
+            continue
         place = f"{rule['backend']} {rule['family']} {rule['table']} {rule['chain']}"
         text = rule["text"]
         if "counter packets" in text:

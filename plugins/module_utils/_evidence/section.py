@@ -23,10 +23,14 @@ class Gap:
 
 @dataclass
 class Section:
-    """data: JSON-able facts. gaps: parts of them that could not be read. A section with gaps is never "no problem"."""
+    """data: JSON-able facts. gaps: parts of them that could not be read. A section with gaps is never "no problem".
+
+    nothing: not one part could be read; what data there is only says that.
+    """
 
     data: Any
     gaps: list[Gap] = field(default_factory=list)
+    nothing: bool = False
 
     def gap(self, what: str, why: str) -> None:
         self.gaps.append(Gap(what, why))

@@ -50,6 +50,11 @@ _RULES: tuple[tuple[str, str | None, str | None, str | None], ...] = (
     ("tailscale", None, r"ts-(input|forward|postrouting)", None),
 )
 
+#: Owners whose chains hold what runs on the host, or is banned there, at the moment: unlike on every two hosts.
+FOLLOWING = frozenset(
+    ("kube-proxy", "calico", "cilium", "docker", "netavark", "cni", "fail2ban", "libvirt", "incus", "lxd", "lxc", "crowdsec")
+)
+
 _Pattern = Optional["re.Pattern[str]"]
 
 

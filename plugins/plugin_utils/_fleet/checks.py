@@ -86,7 +86,7 @@ def _cell(entries: list[dict[str, Any] | None], sections: tuple[str, ...]) -> di
         if entry is not None
         for gap in (entry.get("gaps") or [])[:3]
     )
-    if not read:
+    if not read or entries[0] not in read:  # the first section is what the check is about, the others add to it
         return {"state": "unchecked", "findings": 0, "why": why or f"not read: {', '.join(sections)}"}
     complete = all(entry is None or entry["status"] in ("ok", "skipped") for entry in entries)
     return {"state": "ok" if complete else "partial", "findings": 0, "why": why}

@@ -249,6 +249,8 @@ def _head(data: bytes, path: str) -> tuple[dict[str, Any], bytes]:
         raise ValueError("names another host in its envelope than in its file name")
     if head.get("status") not in schema.STATUSES or not _is_names(head.get("groups")):
         raise ValueError("has an envelope without a known status or without groups")
+    if head.get("peers_skipped") is not None and not _is_names(head["peers_skipped"]):
+        raise ValueError("has skipped peers that are no names")
     clock = head.get("clock")
     if clock is not None and not (
         isinstance(clock, dict) and all(isinstance(clock.get(key), (int, float)) for key in ("low", "high"))

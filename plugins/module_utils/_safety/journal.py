@@ -1,0 +1,282 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""Write-ahead journal of changes, with write-once originals. Shapes: docs/dev/tuning.md.
+
+Before the first write of a change its lines are on the disk, so at any instant every object is at its original or at a value
+that the journal names. One instance is used under the lock (lock.py); reading needs none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, same
+
+FOLDER = "/var/lib/netops.fleet"
+
+#: History is for reading; the older half goes when it is larger.
+MAX_HISTORY = 1 << 20
+#: A journal that grew larger than this (adaptive buffers write often) is written anew with what is live.
+MAX_JOURNAL = 1 << 20
+#: Values that one object remembers to have been given; older ones are told apart no longer.
+_MAX_WROTE = 16
+
+
+#: State "written" to an object that changes by itself when another one is written: whatever it is now, the change did it.
+ANY: dict[str, Any] = {"any": True}
+
+
+class JournalError(Exception):
+    """The journal cannot be read or written; nothing was changed on the host."""
+
+
+@dataclass
+class Entry:
+    """One object that is not at its original. wrote: states given to it since, oldest first.
+
+    change, owner, time: of the change that touched it first.
+    """
+
+    target: Object
+    original: dict[str, Any] | None
+    change: str
+    owner: str
+    time: float
+    wrote: list[dict[str, Any] | None] = field(default_factory=list)
+
+    def ours(self, present: dict[str, Any] | None) -> bool:
+        return any(one == ANY or same(self.target, present, one) for one in self.wrote)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.target.kind,
+            "name": self.target.name,
+            "original": self.original,
+            "wrote": self.wrote[-1] if self.wrote else None,
+            "owner": self.owner,
+            "change": self.change,
+            "time": self.time,
+        }
+
+
+@dataclass
+class Change:
+    """One run of a changer. done: it was applied and read back; False means it was cut short. undone: see rollback.undo."""
+
+    id: str
+    owner: str
+    time: float
+    boot: str
+    done: bool = False
+    undone: bool = False
+    #: (object, state before, state written)
+    writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "owner": self.owner,
+            "time": self.time,
+            "boot": self.boot,
+            "done": self.done,
+            "undone": self.undone,
+            "objects": len(self.writes),
+        }
+
+
+class Journal:
+    """live: objects not at their original, in the order they were first recorded. problems: damaged lines, one sentence each."""
+
+    def __init__(self, folder: str = FOLDER) -> None:
+        self.folder = folder
+        self.path = os.path.join(folder, "journal.jsonl")
+        self.history = os.path.join(folder, "history.jsonl")
+        self.live: dict[Object, Entry] = {}
+        self.changes: list[Change] = []
+        self.problems: list[str] = []
+        self._torn = False
+        self._read()
+
+    # --- reading
+
+    def _read(self) -> None:
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise JournalError(f"{self.path}: {error.strerror}") from None
+        self._torn = bool(data) and not data.endswith(b"\n")
+        lines = data.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            if not line:
+                continue
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                # The last line of a run that was killed while writing it: its change had not begun.
+                if not (self._torn and number == len(lines)):
+                    self.problems.append(f"{self.path} line {number} is damaged and was passed over")
+
+    def _take(self, line: dict[str, Any]) -> None:
+        operation = line["op"]
+        if operation == "change":
+            self.changes.append(Change(str(line["id"]), str(line["owner"]), float(line["time"]), str(line["boot"])))
+        elif operation in ("done", "undone"):
+            for change in self.changes:
+                if change.id == line["id"]:
+                    setattr(change, operation, True)
+        else:
+            target = Object(str(line["kind"]), str(line["name"]))
+            if operation == "original":
+                if target not in self.live:
+                    change = self.changes[-1] if self.changes else Change("", "", 0.0, "")
+                    self.live[target] = Entry(target, line["state"], change.id, change.owner, change.time)
+            elif operation == "wrote":
+                entry = self.live[target]
+                entry.wrote = [one for one in entry.wrote if not same(target, one, line["state"])][1 - _MAX_WROTE :]
+                entry.wrote.append(line["state"])
+                if self.changes:
+                    self.changes[-1].writes.append((target, line.get("before"), line["state"]))
+            elif operation == "restored":
+                self.live.pop(target, None)
+
+    def original(self, target: Object, present: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What was there before the collection first touched it; ``present`` when it never did."""
+        entry = self.live.get(target)
+        return present if entry is None else entry.original
+
+    def unfinished(self) -> list[Change]:
+        """Changes that were cut short."""
+        return [change for change in self.changes if not change.done and not change.undone]
+
+    # --- writing
+
+    def begin(
+        self, owner: str, writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]], now: float = 0.0
+    ) -> str:
+        """Record (object, present state, state to be written) of one change; on the disk when this returns. Returns its id."""
+        now = now or time.time()
+        change = Change(f"{int(now * 1000):x}-{os.getpid():x}", owner, round(now, 3), boot_id())
+        lines: list[dict[str, Any]] = [
+            {"op": "change", "id": change.id, "owner": owner, "time": change.time, "boot": change.boot}
+        ]
+        for target, present, _wanted in writes:
+            if target not in self.live:
+                lines.append({"op": "original", "kind": target.kind, "name": target.name, "state": present})
+        for target, present, wanted in writes:
+            lines.append({"op": "wrote", "kind": target.kind, "name": target.name, "before": present, "state": wanted})
+        self._append(lines)
+        return change.id
+
+    def done(self, change: str) -> None:
+        """The change was applied and read back."""
+        self._append([{"op": "done", "id": change}])
+        self._compact()
+
+    def undone(self, change: str) -> None:
+        """The change was taken back: what it wrote is as it was before it."""
+        self._append([{"op": "undone", "id": change}])
+
+    def find(self, change: str) -> Change | None:
+        return next((one for one in self.changes if one.id == change), None)
+
+    def restored(self, target: Object) -> None:
+        """The object is at its original again."""
+        self._append([{"op": "restored", "kind": target.kind, "name": target.name}])
+
+    def close(self, note: str) -> None:
+        """After a rollback: when nothing is live any more the journal moves to the history."""
+        if self.live or not self.changes:
+            return
+        summary = {"op": "closed", "note": note, "time": round(time.time(), 3)}
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read()
+            old = b""
+            if os.path.exists(self.history):
+                with open(self.history, "rb") as file:
+                    old = file.read()
+            if old and not old.endswith(b"\n"):
+                old += b"\n"
+            if data and not data.endswith(b"\n"):
+                data += b"\n"
+            data = old + data + json.dumps(summary).encode("ascii") + b"\n"
+            if len(data) > MAX_HISTORY:
+                data = data[data.find(b"\n", len(data) - MAX_HISTORY // 2) + 1 :]
+            # Killed between the two: the journal has nothing live, and the next close writes the lines once more.
+            files.write(self.history, data)
+            files.remove(self.path)
+        except OSError as error:
+            raise JournalError(f"{self.history}: {error.strerror}") from None
+        self.changes, self._torn = [], False
+
+    def _append(self, lines: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n" for line in lines)
+        data = (b"\n" if self._torn else b"") + text.encode("ascii")
+        try:
+            files.private_folder(self.folder)
+            fresh = not os.path.exists(self.path)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self.path, flags, 0o600)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if fresh:
+                files.sync_folder(self.folder)
+        except OSError as error:
+            self._torn = True
+            raise JournalError(f"{self.path}: {error.strerror or error}; nothing was changed") from None
+        self._torn = False
+        for line in lines:
+            self._take(line)
+
+    def _compact(self) -> None:
+        """Write the journal anew when it grew large: what is live, as it is."""
+        try:
+            if os.stat(self.path).st_size <= MAX_JOURNAL:
+                return
+        except OSError:
+            return
+        lines: list[dict[str, Any]] = []
+        changes = {change.id: change for change in self.changes}
+        for change in [changes.get(entry.change) for entry in self.live.values()] + self.changes[-1:]:
+            if change is None:
+                continue
+            head = {"op": "change", "id": change.id, "owner": change.owner, "time": change.time, "boot": change.boot}
+            if head in lines:
+                continue
+            lines.append(head)
+            for entry in self.live.values():
+                if entry.change != change.id:
+                    continue
+                base = {"kind": entry.target.kind, "name": entry.target.name}
+                lines.append({"op": "original", **base, "state": entry.original})
+                lines += [{"op": "wrote", **base, "state": one} for one in entry.wrote]
+            if change.done:
+                lines.append({"op": "done", "id": change.id})
+        text = "".join(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n" for line in lines)
+        files.write(self.path, text.encode("ascii"))
+        kept = {line["id"] for line in lines if line["op"] == "change"}
+        self.changes = [change for change in self.changes if change.id in kept]
+
+
+def boot_id() -> str:
+    """Tells one boot of the host from the next; empty when the kernel does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,215 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""Kinds of things that changers change: how the present state is captured, put back and compared.
+
+A state is a JSON object, or None when the thing is not there:
+
+    sysctl  {"value": "4096 131072 33554432"}
+    file    {"mode": 420, "uid": 0, "gid": 0, "text": "..."}  ("data": base64 when it is no UTF-8), or {"link": "/dev/null"}
+    dir     {"mode": 493}
+    unit    {"enabled": true, "active": true}
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files
+
+_OFF = {"enabled": False, "active": False}
+
+#: A file of settings is never larger; a larger one is somebody's mistake and not copied into the journal.
+MAX_FILE = 1 << 20
+
+
+class Object(NamedTuple):
+    """kind: see the module's text. name: a sysctl's canonical name, an absolute path, or a systemd unit."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+class ObjectError(Exception):
+    """It cannot be captured or put back; the message says which one and why."""
+
+
+def capture(target: Object) -> dict[str, Any] | None:
+    """The present state. Raises ObjectError."""
+    try:
+        return _CAPTURE[target.kind](target.name)
+    except KeyError:
+        raise ObjectError(f"{target}: kinds are {', '.join(sorted(_CAPTURE))}") from None
+    except (OSError, ValueError) as error:
+        raise ObjectError(f"{target}: {_said(error)}") from None
+
+
+def put(target: Object, state: dict[str, Any] | None) -> None:
+    """Bring the object into ``state``. Raises ObjectError. Does not read back."""
+    try:
+        _PUT[target.kind](target.name, state)
+    except KeyError as error:
+        raise ObjectError(f"{target}: the state lacks {error}, or the kind is not one of {', '.join(sorted(_PUT))}") from None
+    except (OSError, ValueError) as error:
+        raise ObjectError(f"{target}: {_said(error)}") from None
+
+
+def same(target: Object, one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Do two states mean the same?"""
+    if target.kind == "sysctl" and one is not None and other is not None:
+        return sysctl.tokens(str(one.get("value"))) == sysctl.tokens(str(other.get("value")))
+    if target.kind == "dir":
+        return (one is None) == (other is None)
+    if target.kind == "unit":
+        # A unit whose file goes next is off like one that never was.
+        return (one or _OFF) == (other or _OFF)
+    return one == other
+
+
+def tidy(path: str) -> None:
+    """Remove what a killed writer of this file left beside it."""
+    try:
+        files.remove(files.left_over(path))
+    except OSError:
+        pass  # No such folder, or not permitted: then writing the file says so.
+
+
+def file_state(text: str, mode: int = 0o644) -> dict[str, Any]:
+    """The state of a file of root's that a changer is about to write."""
+    return {"mode": mode, "uid": os.geteuid(), "gid": os.getegid(), "text": text}
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
+
+
+def _capture_sysctl(name: str) -> dict[str, Any] | None:
+    value = sysctl.read(name)
+    return None if value is None else {"value": value}
+
+
+def _put_sysctl(name: str, state: dict[str, Any] | None) -> None:
+    if state is None:
+        return  # A parameter cannot be taken away; it comes and goes with its module or its interface.
+    if sysctl.read(name) is None:
+        raise OSError(2, "this kernel, or this namespace, does not have it any more")
+    sysctl.write(name, str(state["value"]))
+
+
+def _capture_file(path: str) -> dict[str, Any] | None:
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        return {"link": os.readlink(path)}
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is neither a regular file nor a symbolic link")
+    if found.st_size > MAX_FILE:
+        raise ValueError(f"it has {found.st_size} bytes, more than {MAX_FILE}")
+    with open(path, "rb") as file:
+        data = file.read()
+    state: dict[str, Any] = {"mode": stat.S_IMODE(found.st_mode), "uid": found.st_uid, "gid": found.st_gid}
+    try:
+        state["text"] = data.decode("utf-8")
+    except UnicodeDecodeError:
+        state["data"] = base64.b64encode(data).decode("ascii")
+    return state
+
+
+def _put_file(path: str, state: dict[str, Any] | None) -> None:
+    tidy(path)
+    if state is None:
+        files.remove(path)
+    elif "link" in state:
+        fresh = files.left_over(path)
+        os.symlink(state["link"], fresh)
+        os.rename(fresh, path)
+        files.sync_folder(os.path.dirname(path))
+    else:
+        data = state["text"].encode("utf-8") if "text" in state else base64.b64decode(state["data"])
+        files.write(path, data, int(state["mode"]), int(state["uid"]), int(state["gid"]))
+
+
+def _capture_dir(path: str) -> dict[str, Any] | None:
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISDIR(found.st_mode):
+        raise ValueError("it is no folder")
+    return {"mode": stat.S_IMODE(found.st_mode)}
+
+
+def _put_dir(path: str, state: dict[str, Any] | None) -> None:
+    if state is not None:
+        if not os.path.isdir(path):
+            os.mkdir(path)
+            os.chmod(path, int(state["mode"]))
+            files.sync_folder(os.path.dirname(path))
+        return
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            return  # Others keep files in it by now.
+        raise
+    files.sync_folder(os.path.dirname(path))
+
+
+def systemd() -> bool:
+    """Does systemd run this host? (sd_booted(3))"""
+    return os.path.isdir("/run/systemd/system")
+
+
+def _capture_unit(name: str) -> dict[str, Any] | None:
+    if not systemd():
+        return None
+    shown = command.run(["systemctl", "show", "--property=LoadState,UnitFileState,ActiveState", name])
+    if not shown.ok:
+        raise OSError(5, shown.why())
+    found = dict(line.partition("=")[::2] for line in shown.out.splitlines())
+    if found.get("LoadState") != "loaded":
+        return None
+    return {"enabled": found.get("UnitFileState") == "enabled", "active": found.get("ActiveState") in ("active", "activating")}
+
+
+def _put_unit(name: str, state: dict[str, Any] | None) -> None:
+    if not systemd():
+        return
+    enabled, active = (False, False) if state is None else (bool(state["enabled"]), bool(state["active"]))
+    if state is None and _capture_unit(name) is None:
+        return
+    steps = [["daemon-reload"], ["enable" if enabled else "disable", "--quiet", name], ["start" if active else "stop", name]]
+    for step in steps:
+        done = command.run(["systemctl", *step], timeout=60)
+        if not done.ok:
+            raise OSError(5, done.why())
+
+
+_CAPTURE: dict[str, Callable[[str], dict[str, Any] | None]] = {
+    "sysctl": _capture_sysctl,
+    "file": _capture_file,
+    "dir": _capture_dir,
+    "unit": _capture_unit,
+}
+_PUT: dict[str, Callable[[str, dict[str, Any] | None], None]] = {
+    "sysctl": _put_sysctl,
+    "file": _put_file,
+    "dir": _put_dir,
+    "unit": _put_unit,
+}

@@ -1,0 +1,194 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""The way back to the journalled originals: a plan (pure) and its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import command
+from ansible_collections.netops.fleet.plugins.module_utils._safety import objects
+from ansible_collections.netops.fleet.plugins.module_utils._safety.journal import Entry, Journal, JournalError
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
+
+
+@dataclass
+class Step:
+    """verdict: restore; already (it is at its original); foreign (somebody else changed it since, left alone); failed."""
+
+    target: Object
+    verdict: str
+    present: dict[str, Any] | None
+    original: dict[str, Any] | None
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.target.kind,
+            "name": self.target.name,
+            "verdict": self.verdict,
+            "before": self.present,
+            "after": self.original if self.verdict == "restore" else self.present,
+            "why": self.why,
+        }
+
+
+def plan(entries: Iterable[Entry], present: dict[Object, dict[str, Any] | None], force: bool = False) -> list[Step]:
+    """What each object needs, last recorded first. An object that is not in ``present`` could not be read: failed."""
+    steps = []
+    for entry in reversed(list(entries)):
+        target, original = entry.target, entry.original
+        if target not in present:
+            steps.append(Step(target, "failed", None, original, "it could not be read"))
+            continue
+        now = present[target]
+        if objects.same(target, now, original):
+            steps.append(Step(target, "already", now, original))
+        elif target.kind == "sysctl" and now is None:
+            steps.append(Step(target, "already", now, original, "the kernel does not have it any more"))
+        elif target.kind == "sysctl" and original is None:
+            steps.append(Step(target, "already", now, original, "it was not there before, and cannot be taken away"))
+        elif entry.ours(now) or force or target.kind == "dir":
+            steps.append(Step(target, "restore", now, original))
+        else:
+            steps.append(Step(target, "foreign", now, original, "somebody else changed it after this collection did"))
+    return steps
+
+
+def select(journal: Journal, owner: str | None = None) -> list[Entry]:
+    """Live objects, of one changer or of all."""
+    return [entry for entry in journal.live.values() if owner is None or entry.owner == owner]
+
+
+def look(entries: Iterable[Entry]) -> tuple[dict[Object, dict[str, Any] | None], dict[Object, str]]:
+    """(present states, why others could not be read)."""
+    present: dict[Object, dict[str, Any] | None] = {}
+    why: dict[Object, str] = {}
+    for entry in entries:
+        try:
+            present[entry.target] = objects.capture(entry.target)
+        except objects.ObjectError as error:
+            why[entry.target] = str(error)
+    return present, why
+
+
+def preview(journal: Journal, owner: str | None = None, force: bool = False) -> list[Step]:
+    """What run() would do now; changes nothing."""
+    entries = select(journal, owner)
+    present, why = look(entries)
+    steps = plan(entries, present, force)
+    for step in steps:
+        if step.target in why:
+            step.why = why[step.target]
+    return steps
+
+
+def run(journal: Journal, owner: str | None = None, force: bool = False, note: str = "rolled back") -> list[Step]:
+    """Restore under the lock. Each object is read back before it counts; a failing one does not stop the others.
+
+    Steps that are still needed afterwards have the verdict ``failed``; the journal keeps them and the next run tries again.
+    """
+    steps = []
+    for entry in reversed(select(journal, owner)):
+        step = _step(entry, force)
+        steps.append(step)
+        if step.verdict in ("restore", "already"):
+            journal.restored(step.target)
+    _reload(steps)
+    journal.close(note)
+    return steps
+
+
+def _entries_of(journal: Journal, change: str) -> list[Entry]:
+    found = journal.find(change)
+    if found is None:
+        raise JournalError(f"{journal.path} has no change {change}: it was rolled back before, or belongs to another host")
+    return [Entry(target, before, found.id, found.owner, found.time, [state]) for target, before, state in found.writes]
+
+
+def preview_undo(journal: Journal, change: str, force: bool = False) -> list[Step]:
+    """What undo() would do now; changes nothing. Raises JournalError when the journal has no such change."""
+    entries = _entries_of(journal, change)
+    present, why = look(entries)
+    steps = plan(entries, present, force)
+    for step in steps:
+        step.why = why.get(step.target, step.why)
+    return steps
+
+
+def undo(journal: Journal, change: str, force: bool = False, note: str = "undone") -> list[Step]:
+    """Take one change back: its objects return to what they were before it, not to their originals. Under the lock."""
+    entries = _entries_of(journal, change)
+    present, _why = look(entries)
+    writes = [
+        (entry.target, present[entry.target], entry.original)
+        for entry in entries
+        if entry.target in present and entry.ours(present[entry.target])
+    ]
+    # The way back is a change like any other: killed in the middle of it, the journal still names every value.
+    own = journal.begin(entries[0].owner, writes) if writes else None
+    # One by one, each looked at in its turn: restoring one may change those that follow from it.
+    steps = [_step(entry, force) for entry in reversed(entries)]
+    if own is not None:
+        journal.done(own)
+    for step in steps:
+        entry = journal.live.get(step.target)
+        if (
+            step.verdict in ("restore", "already")
+            and entry is not None
+            and objects.same(step.target, step.original, entry.original)
+        ):
+            journal.restored(step.target)
+    if not failed(steps):
+        journal.undone(change)
+    _reload(steps)
+    journal.close(note)
+    return steps
+
+
+def _step(entry: Entry, force: bool) -> Step:
+    """Look at one object, and put it back where that is right."""
+    if entry.target.kind == "file":
+        objects.tidy(entry.target.name)
+    present, why = look([entry])
+    step = plan([entry], present, force)[0]
+    step.why = why.get(entry.target, step.why)
+    if step.verdict == "restore":
+        try:
+            objects.put(step.target, step.original)
+            now = objects.capture(step.target)
+            if step.target.kind != "dir" and not objects.same(step.target, now, step.original):
+                step.verdict, step.why = "failed", f"after writing it is {now}, wanted {step.original}"
+        except objects.ObjectError as error:
+            step.verdict, step.why = "failed", str(error)
+    return step
+
+
+def _reload(steps: Iterable[Step]) -> None:
+    """systemd reads unit files once."""
+    if any(step.verdict == "restore" and "/systemd/system/" in step.target.name for step in steps) and objects.systemd():
+        command.run(["systemctl", "daemon-reload"], timeout=60)
+
+
+def failed(steps: Iterable[Step]) -> list[str]:
+    return [f"{step.target}: {step.why}" for step in steps if step.verdict == "failed"]
+
+
+def foreign(steps: Iterable[Step]) -> list[str]:
+    return [f"{step.target}: {step.why}" for step in steps if step.verdict == "foreign"]
+
+
+def diff(steps: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Steps (Step.to_dict) as Ansible prints a difference."""
+    texts: dict[str, list[str]] = {"before": [], "after": []}
+    for step in steps:
+        if step["verdict"] == "restore":
+            for side, lines in texts.items():
+                state = step[side]
+                shown = "(not there)" if state is None else state.get("value", state.get("text", state.get("link", state)))
+                lines.append(f"{step['kind']} {step['name']} = {shown}\n")
+    return [{side: "".join(lines) for side, lines in texts.items()}]

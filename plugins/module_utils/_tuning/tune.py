@@ -1,0 +1,553 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""sysctl_tuning: options → read → plan → journal → apply → read again. The only place of this room that writes to the host."""
+
+from __future__ import annotations
+
+import glob
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, parameters, sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, lock, objects, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
+from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
+    bdp,
+    boot_order,
+    host,
+    limits,
+    profiles,
+    sysctl_plan,
+)
+
+OWNER = "sysctl_tuning"
+#: Seconds to wait for a change that is about to end, such as a step of adaptive buffers; a longer one is refused.
+_PATIENCE = 3.0
+#: Seconds after its deadline from which on a dead-man's timer is dead itself.
+_LATE = 150.0
+
+_PATHS: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "rtt_ms": {"type": "float", "required": True},
+    "mbit": {"type": "float"},
+}
+_LIMITS: dict[str, Any] = {
+    "nofile": {"type": "int"},
+    "services": {"type": "list", "elements": "str", "default": []},
+    "pam": {"type": "bool", "default": False},
+}
+#: The argument spec of the module; its documentation stands in plugins/modules/sysctl_tuning.py.
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent", "planned"], "default": "present"},
+    "profile": {"type": "str", "choices": list(profiles.NAMES), "default": "own"},
+    "settings": {"type": "dict", "default": {}},
+    "link_mbit": {"type": "float"},
+    "rtt_ms": {"type": "float"},
+    "paths": {"type": "list", "elements": "dict", "default": [], "options": _PATHS},
+    "connections": {"type": "int"},
+    "flows": {"type": "int"},
+    "neighbours": {"type": "int"},
+    "missing": {"type": "str", "choices": ["skip", "fail"], "default": "skip"},
+    "persist": {"type": "bool", "default": True},
+    "limits": {"type": "dict", "options": _LIMITS, "default": {}},
+    "adapt": {"type": "bool", "default": False},
+    "adapt_window": {"type": "float", "default": 5.0},
+    "adapt_interval": {"type": "int", "default": 0},
+    "deadman": {"type": "int", "default": 0},
+    "force": {"type": "bool", "default": False},
+}
+
+
+class TuneError(Exception):
+    """Nothing was changed, or what was changed is taken back; the message says which. facts: more for the caller."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+@dataclass
+class Options:
+    """Units as in the module's documentation. folder: of the journal."""
+
+    state: str = "present"
+    profile: str = "own"
+    settings: dict[str, str] = field(default_factory=dict)
+    link_mbit: float | None = None
+    paths: list[dict[str, Any]] = field(default_factory=list)
+    connections: int | None = None
+    flows: int | None = None
+    neighbours: int | None = None
+    missing: str = "skip"
+    persist: bool = True
+    nofile: int | None = None
+    services: list[str] = field(default_factory=list)
+    pam: bool = False
+    adapt: bool = False
+    adapt_window: float = 5.0
+    adapt_interval: int = 0
+    deadman: int = 0
+    force: bool = False
+    folder: str = journal.FOLDER
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> Options:
+        """Raises TuneError that names the option, what was found and what is allowed."""
+        paths = [dict(path) for path in params["paths"]]
+        if params.get("rtt_ms") is not None:
+            paths.append({"name": "every peer", "rtt_ms": params["rtt_ms"], "mbit": None})
+        for path in paths:
+            if not 0 < path["rtt_ms"] <= 10000:
+                raise TuneError(f"rtt_ms of {path['name']} is {path['rtt_ms']}; allowed are above 0 to 10000 ms")
+            if path.get("mbit") is not None and not 0 < path["mbit"] <= 10_000_000:
+                raise TuneError(f"mbit of {path['name']} is {path['mbit']}; allowed are above 0 to 10000000 Mbit/s")
+        for name, low, high in (
+            ("link_mbit", 1, 10_000_000),
+            ("connections", 1, 100_000_000),
+            ("flows", 1, 10_000_000),
+            ("neighbours", 1, 10_000_000),
+        ):
+            value = params.get(name)
+            if value is not None and not low <= value <= high:
+                raise TuneError(f"{name} is {value}; allowed are {low} to {high}")
+        if params["deadman"] and not 10 <= params["deadman"] <= 3600:
+            raise TuneError(f"deadman is {params['deadman']}; allowed are 0 and 10 to 3600 seconds")
+        if not 0.1 <= params["adapt_window"] <= 300:
+            raise TuneError(f"adapt_window is {params['adapt_window']}; allowed are 0.1 to 300 seconds")
+        if params["adapt_interval"] and not 10 <= params["adapt_interval"] <= 86400:
+            raise TuneError(f"adapt_interval is {params['adapt_interval']}; allowed are 0 (no timer) and 10 to 86400 seconds")
+        given = params.get("limits") or {}
+        return cls(
+            state=params["state"],
+            profile=params["profile"],
+            settings=_settings(params["settings"]),
+            link_mbit=params.get("link_mbit"),
+            paths=paths,
+            connections=params.get("connections"),
+            flows=params.get("flows"),
+            neighbours=params.get("neighbours"),
+            missing=params["missing"],
+            persist=params["persist"],
+            nofile=given.get("nofile"),
+            services=list(given.get("services") or []),
+            pam=bool(given.get("pam")),
+            adapt=params["adapt"],
+            adapt_window=params["adapt_window"],
+            adapt_interval=params["adapt_interval"],
+            deadman=params["deadman"],
+            force=params["force"],
+        )
+
+
+def _settings(given: dict[str, Any]) -> dict[str, str]:
+    """Canonical names to values in the kernel's own words."""
+    found: dict[str, str] = {}
+    for raw, value in given.items():
+        name = sysctl.canonical(str(raw))
+        try:
+            sysctl.path(name)
+        except ValueError as error:
+            raise TuneError(f"settings: {error}") from None
+        if any(character in name for character in "*?["):
+            raise TuneError(f"settings: {name}: patterns are not allowed, name each key")
+        if isinstance(value, bool):
+            raise TuneError(f"settings: {name} is {value}; YAML reads yes, no, on and off as truth values: write 1 or 0")
+        if isinstance(value, (list, tuple)):
+            value = " ".join(str(one) for one in value)
+        if not isinstance(value, (str, int)):
+            raise TuneError(f"settings: {name} is {value!r}; it takes a number, a word, or a list of numbers")
+        if name in found and found[name] != sysctl.tokens(str(value)):
+            raise TuneError(f"settings: {name} is given twice, as {found[name]!r} and {value!r}")
+        if any(ord(character) < 32 for character in str(value).replace("\t", " ")):
+            raise TuneError(f"settings: {name}: the value holds a line break or another control character")
+        found[name] = sysctl.tokens(str(value))
+    return found
+
+
+@dataclass
+class Work:
+    """One reading of the host against the options. stale: programs that keep old limits."""
+
+    plan: sysctl_plan.Plan
+    changes: list[sysctl_plan.Difference]
+    notes: list[str]
+    facts: dict[str, Any]
+    errors: list[str]
+    somaxconn: tuple[int | None, int | None]
+
+
+def study(options: Options, found: journal.Journal, moved: dict[str, str] | None = None) -> Work:
+    """Read and plan; changes nothing. moved: values that adaptive buffers decided on."""
+    names = dict.fromkeys([*profiles.keys(), *options.settings])
+    live = [entry for entry in found.live.values() if entry.owner == OWNER]
+    names.update(dict.fromkeys(entry.target.name for entry in live if entry.target.kind == "sysctl"))
+    names.update(dict.fromkeys(("net.ipv4.tcp_timestamps",)))
+    present = host.present(names)
+    originals = {name: _original(found, name, value) for name, value in present.values.items()}
+    facts = _facts(options, originals)
+    wanted = profiles.make(options.profile, facts)
+    wants = sysctl_plan.merge(wanted.wants, options.settings)
+    notes = list(wanted.notes)
+    if moved is not None:
+        wants = _adapted(wants, moved)
+    own = objects.capture(Object("file", sysctl_plan.FILE))
+    rules = objects.capture(Object("file", sysctl_plan.RULES))
+    content, _rules = sysctl_plan.render(present, wants, options.missing)
+    # A foreign file of our name (from before) gives way; with persist off ours goes too.
+    boot = boot_order.read(own={sysctl_plan.FILE: content if options.persist else ""})
+    plan = sysctl_plan.make(present, boot, wants, own, rules, options.missing, options.persist)
+    notes += [f"{line}: it could not be read, so it is not known what it sets at boot" for line in boot.unread]
+    changes, errors = list(plan.changes), list(plan.errors)
+    _limits(options, plan, present, changes, errors)
+    if options.adapt and options.adapt_interval:
+        changes += _adaptive().timer_changes(options.folder, options.adapt_interval)
+    changes += _released(live, {change.target for change in changes} | _kept(options, plan))
+    if glob.glob("/etc/systemd/system/*.wants/bpftune.service"):
+        notes.append("bpftune is switched on: it stops tuning a parameter that somebody else writes, until it is restarted")
+    was, will = originals.get("net.core.somaxconn"), _will(plan, present, "net.core.somaxconn")
+    shown = {
+        "link_mbit": facts.link_mbit,
+        "memory_bytes": facts.memory,
+        "connections": facts.connections or profiles.USES[options.profile].connections,
+        "flows": facts.flows or profiles.USES[options.profile].flows,
+        "paths": [{"name": path.name, "rtt_ms": path.rtt_ms, "mbit": path.mbit} for path in facts.paths],
+        "zerocopy": host.zerocopy(),
+    }
+    if options.paths and not facts.paths:
+        notes.append("no link's speed is known: declare link_mbit, or mbit of each path; buffers are kept")
+    return Work(plan, changes, notes, shown, errors, (_number(was), _number(will)))
+
+
+def _adapted(wants: list[profiles.Want], moved: dict[str, str]) -> list[profiles.Want]:
+    """What adaptive buffers decided, in place of the profile's; explicit keys stay."""
+    told = {want.name: want for want in wants}
+    for name, value in moved.items():
+        if name != "why" and (name not in told or told[name].origin == "profile"):
+            told[name] = profiles.Want(name, value, "adaptive: " + moved["why"], "T04")
+    return list(told.values())
+
+
+def _original(found: journal.Journal, name: str, value: str | None) -> str | None:
+    state = found.original(Object("sysctl", name), None if value is None else {"value": value})
+    return None if state is None else str(state.get("value"))
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def _will(plan: sysctl_plan.Plan, present: sysctl_plan.Present, name: str) -> str | None:
+    for item in plan.items:
+        if item.want.name == name and item.action in ("set", "none"):
+            return item.want.value
+    return present.values.get(name)
+
+
+def _facts(options: Options, originals: dict[str, str | None]) -> profiles.Facts:
+    speed = options.link_mbit or host.link_mbit()
+    paths = []
+    for path in options.paths:
+        mbit = path.get("mbit") or speed
+        if mbit is not None:
+            paths.append(bdp.Path(str(path["name"]), float(path["rtt_ms"]), float(min(mbit, speed) if speed else mbit)))
+    facts = profiles.Facts(
+        originals,
+        host.memory()[0],
+        os.sysconf("SC_PAGE_SIZE"),
+        host.kernel(),
+        speed,
+        paths,
+        options.connections,
+        options.flows,
+        options.neighbours,
+        host.tcp_pressure(),
+        conntrack=host.conntrack(),
+    )
+    if options.profile in ("gateway", "storage") and paths:
+        facts.congestion = host.congestion()
+        facts.qdisc = host.qdiscs() if originals.get("net.core.default_qdisc") is not None else None
+    return facts
+
+
+def _limits(
+    options: Options,
+    plan: sysctl_plan.Plan,
+    present: sysctl_plan.Present,
+    changes: list[sysctl_plan.Difference],
+    errors: list[str],
+) -> None:
+    wrong = limits.check(options.nofile, _number(_will(plan, present, "fs.nr_open")))
+    if wrong is not None:
+        errors.append(wrong)
+    try:
+        wanted = limits.wanted_files(options.nofile, options.services, options.pam)
+    except ValueError as error:
+        errors.append(str(error))
+        return
+    states = {path: objects.capture(Object("file", path)) for path in wanted}
+    folders = {path.rpartition("/")[0]: os.path.isdir(path.rpartition("/")[0]) for path in wanted}
+    changes += limits.changes(wanted, states, folders)
+
+
+def _kept(options: Options, plan: sysctl_plan.Plan) -> set[Object]:
+    """Objects that stay the collection's although they need no change."""
+    kept = {Object("sysctl", item.want.name) for item in plan.items if item.action in ("set", "none")}
+    for item in plan.items:
+        for pattern in parameters.COMPANIONS.get(item.want.name, ()):
+            kept.update(Object("sysctl", name) for name in _matching(pattern))
+    if options.persist:
+        kept |= {Object("file", sysctl_plan.FILE), Object("file", sysctl_plan.RULES)}
+    for path in limits.wanted_files(options.nofile, options.services, options.pam):
+        kept |= {Object("file", path), Object("dir", path.rpartition("/")[0])}
+    if options.adapt and options.adapt_interval:
+        kept |= set(_adaptive().timer_objects())
+    return kept
+
+
+def _released(live: list[journal.Entry], keep: set[Object]) -> list[sysctl_plan.Difference]:
+    """What an earlier run changed and this one does not want: back to its original, if nobody else changed it since."""
+    entries = [entry for entry in live if entry.target not in keep]
+    present, _why = rollback.look(entries)
+    found = []
+    for step in rollback.plan(entries, present):
+        if step.target.kind == "dir" and _shared(step.target.name):
+            continue
+        if step.verdict in ("restore", "already"):
+            found.append(sysctl_plan.Difference(step.target, step.present, step.original, release=True))
+    return found
+
+
+def _shared(folder: str) -> bool:
+    """Do others keep files in a folder that this collection made?"""
+    try:
+        return bool(set(os.listdir(folder)) - {limits.DROP_IN})
+    except OSError:
+        return False
+
+
+def _matching(pattern: str) -> list[str]:
+    return sysctl.children(pattern) if "*" in pattern else [pattern]
+
+
+# --- running
+
+
+def run(options: Options, check: bool) -> dict[str, Any]:
+    """What the module returns. Raises TuneError, lock.Busy, journal.JournalError."""
+    if options.state == "absent":
+        return back(options, check)
+    sample = _adaptive().measure(options.adapt_window) if options.adapt else None
+    if check or options.state == "planned":
+        found = journal.Journal(options.folder)
+        moved = _moved(options, sample, found, remember=False)
+        work = study(options, found, moved)
+        _refuse(work)
+        return _result(options, work, [change for change in work.changes if _differs(change)])
+    _make_folder(options.folder)
+    with lock.Lock(options.folder, OWNER, wait=_PATIENCE):
+        overdue = _overdue(options.folder)
+        found = journal.Journal(options.folder)
+        moved = _moved(options, sample, found, remember=True)
+        work = study(options, found, moved)
+        _refuse(work)
+        changes = work.changes
+        work.notes += overdue
+        result = _result(options, work, [change for change in changes if _differs(change)])
+        if not changes:
+            # A run that was killed after its last write: what it wanted is in force.
+            for change in found.unfinished():
+                found.done(change.id)
+            return result
+        with unbroken():
+            result.update(_apply(options, found, changes, moved))
+        return result
+
+
+def _moved(options: Options, sample: Any, found: journal.Journal, remember: bool) -> dict[str, str] | None:
+    if sample is None:
+        return None
+    values: dict[str, str] = _adaptive().decide(options.folder, _adaptive().settings(options), sample, found, remember)
+    return values
+
+
+def _adaptive() -> Any:
+    """Imported late, as the dead-man's timer is: each file that is not needed saves its compilation on every host."""
+    from ansible_collections.netops.fleet.plugins.module_utils._tuning import adaptive
+
+    return adaptive
+
+
+def _overdue(folder: str) -> list[str]:
+    """A change that nobody confirmed, and whose timer died with the host's or the module's process: taken back now."""
+    if not os.path.exists(os.path.join(folder, "deadman.json")):
+        return []
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
+
+    waiting = deadman.armed(folder)
+    if waiting is None or float(waiting["deadline"]) + _LATE > time.time():
+        return []
+    found = journal.Journal(folder)
+    if found.find(str(waiting["change"])) is not None:
+        rollback.undo(found, str(waiting["change"]), note="nobody confirmed the change")
+    deadman.disarm(folder)
+    return [f"change {waiting['change']} was never confirmed and its timer is gone: it was taken back first"]
+
+
+def _differs(change: sysctl_plan.Difference) -> bool:
+    return not objects.same(change.target, change.before, change.after)
+
+
+def _refuse(work: Work) -> None:
+    if work.errors:
+        raise TuneError("Nothing was changed. " + "; ".join(work.errors), plan=[item.to_dict() for item in work.plan.items])
+
+
+def _make_folder(folder: str) -> None:
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import files
+
+    try:
+        files.private_folder(folder)
+    except OSError as error:
+        raise TuneError(f"Nothing was changed. {folder}: {error.strerror or error}") from None
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """A lost controller does not stop a change half-way; only SIGKILL does, and the journal is for that."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _apply(
+    options: Options, found: journal.Journal, changes: list[sysctl_plan.Difference], moved: dict[str, str] | None
+) -> dict[str, Any]:
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, portable
+
+    application = portable.install(options.folder, deadman.APPLICATION, cli)
+    if options.adapt and options.adapt_interval:
+        _adaptive().install(options)
+    writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = []
+    for change in changes:
+        for pattern in parameters.COMPANIONS.get(change.target.name, ()) if change.target.kind == "sysctl" else ():
+            for name in _matching(pattern):
+                value = sysctl.read(name)
+                if value is not None and name != change.target.name:
+                    writes.append((Object("sysctl", name), {"value": value}, journal.ANY))
+        writes.append((change.target, change.before, change.after))
+    waiting = deadman.armed(options.folder)
+    cuts = bool(options.deadman) and any(change.cuts for change in changes)
+    if cuts and waiting is not None:
+        raise TuneError(
+            f"Nothing was changed. Change {waiting['change']} still waits for its confirmation: confirm it or roll it back"
+        )
+    change_id = found.begin(OWNER, writes)
+    if cuts:
+        try:
+            deadman.arm(options.folder, change_id, options.deadman, application)
+        except deadman.DeadmanError as error:
+            found.undone(change_id)
+            raise TuneError(f"Nothing was changed. {error}") from None
+    problems = []
+    for change in changes:
+        try:
+            if _differs(change):
+                objects.put(change.target, change.after)
+        except objects.ObjectError as error:
+            problems.append(str(error))
+            break
+    if any("/systemd/system/" in change.target.name for change in changes) and objects.systemd():
+        command.run(["systemctl", "daemon-reload"], timeout=60)
+    if not problems:
+        problems = _left(options, found, moved)
+    if problems:
+        steps = rollback.undo(found, change_id, note="it did not take")
+        deadman.disarm(options.folder)
+        kept = rollback.failed(steps) + rollback.foreign(steps)
+        raise TuneError(
+            f"It did not take and is taken back: {'; '.join(problems)}"
+            + (f". Not taken back: {'; '.join(kept)}" if kept else ""),
+            change=change_id,
+        )
+    for change in changes:
+        if change.release:
+            found.restored(change.target)
+    found.done(change_id)
+    found.close("nothing is wanted any more")
+    return {"change": change_id, "confirm_within": options.deadman if cuts else None}
+
+
+def _left(options: Options, found: journal.Journal, moved: dict[str, str] | None) -> list[str]:
+    """The second plan: what still differs after applying."""
+    return [
+        f"{change.target} is {sysctl_plan._shown(change.before)}, wanted {sysctl_plan._shown(change.after)}"
+        for change in study(options, found, moved).changes
+        if _differs(change)
+    ]
+
+
+def _result(options: Options, work: Work, changes: list[sysctl_plan.Difference]) -> dict[str, Any]:
+    was, will = work.somaxconn
+    stale = host.stale(will, was, options.nofile, options.services)
+    notes = list(work.notes)
+    if stale["gap"]:
+        notes.append(f"listening sockets were not looked at: {stale['gap']}")
+    result = {
+        "changed": bool(changes),
+        "plan": [item.to_dict() for item in work.plan.items],
+        "changes": [change.to_dict() for change in changes],
+        "diff": sysctl_plan.diff(changes),
+        "skipped_keys": {item.want.name: item.reason for item in work.plan.items if item.action == "skip"},
+        "overridden": list(work.plan.warnings),
+        "warnings": list(work.plan.warnings),
+        "notes": notes,
+        "facts": work.facts,
+        "restart": [one["text"] for one in stale["backlogs"] + stale["limits"]],
+        "old_backlogs": stale["backlogs"],
+        "old_limits": stale["limits"],
+        "change": None,
+        "confirm_within": None,
+    }
+    if options.adapt:
+        result["ansible_facts"] = {"netops_fleet_adapt": _adaptive().report(options.folder)}
+    return result
+
+
+def back(options: Options, check: bool) -> dict[str, Any]:
+    """state: absent. Everything this module changed returns to its original."""
+    if check:
+        steps = rollback.preview(journal.Journal(options.folder), OWNER, options.force)
+    else:
+        from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
+
+        found = journal.Journal(options.folder)
+        if not rollback.select(found, OWNER):
+            return rolled([], [])
+        with lock.Lock(options.folder, OWNER, wait=_PATIENCE), unbroken():
+            steps = rollback.run(journal.Journal(options.folder), OWNER, options.force, note="state absent")
+            deadman.disarm(options.folder)
+    failed = rollback.failed(steps)
+    if failed:
+        raise TuneError(f"Not everything is at its original: {'; '.join(failed)}", steps=[step.to_dict() for step in steps])
+    return rolled(steps, [f"left alone: {line}; force: true restores it too" for line in rollback.foreign(steps)])
+
+
+def rolled(steps: list[rollback.Step], warnings: list[str]) -> dict[str, Any]:
+    changes = [sysctl_plan.Difference(step.target, step.present, step.original) for step in steps if step.verdict == "restore"]
+    return {
+        "changed": bool(changes),
+        "changes": [change.to_dict() for change in changes],
+        "diff": sysctl_plan.diff(changes),
+        "warnings": warnings,
+    }

@@ -1,0 +1,178 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The dead-man's timer where systemd does not run, and adaptive buffers under real traffic. (With systemd: molecule/tune.)"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.tuning import PRELUDE
+
+pytestmark = pytest.mark.kernel
+
+WAIT = """
+import time
+def until(condition):
+    deadline = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < deadline, "the awaited condition did not come true"
+        time.sleep(0.05)
+def value(name="net.ipv4.conf.all.arp_ignore"):
+    return sysctl.read(name)
+from ansible_collections.netops.fleet.plugins.module_utils._safety import act
+CUTS = dict(settings={"net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.tcp_fin_timeout": "25"}, deadman=10)
+"""
+
+
+def test_not_confirmed_it_is_taken_back_to_what_was_before_not_to_the_original(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+before = snapshot()
+tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "40"}), check=False)
+between = snapshot()
+done = tune.run(options(**CUTS), check=False)
+applied = [value(), value("net.ipv4.tcp_fin_timeout"), done["confirm_within"], os.path.exists(deadman.marker(FOLDER))]
+until(lambda: not os.path.exists(deadman.marker(FOLDER)))
+taken_back = snapshot() == between
+try:
+    act.confirm(done["change"], False, FOLDER)
+    told = None
+except act.ActError as error:
+    told = str(error)
+tune.run(options(state="absent"), check=False)
+print(json.dumps([applied, taken_back, told, snapshot() == before]))
+""",
+        timeout=90,
+    )
+    assert out[0] == ["1", "25", 10, True]
+    assert out[1] is True and "not in force any more" in out[2] and out[3] is True
+
+
+def test_confirmed_it_stays_and_the_late_timer_does_nothing(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+done = tune.run(options(**CUTS), check=False)
+second = None
+try:
+    tune.run(options(settings={"net.ipv4.conf.all.arp_ignore": "2"}, deadman=10), check=False)
+except tune.TuneError as error:
+    second = str(error)
+confirmed = act.confirm(done["change"], False, FOLDER)
+again = act.confirm(done["change"], False, FOLDER)
+# What the timer runs when it fires after all.
+words = [sys.executable, FOLDER + "/journal.pyz", "expire", "--change", done["change"]]
+late = subprocess.run(words, env={"PATH": os.environ["PATH"]})
+print(json.dumps([second, confirmed["changed"], again["changed"], late.returncode, value()]))
+""",
+        timeout=90,
+    )
+    assert "still waits for its confirmation" in out[0]
+    assert out[1:] == [True, False, 0, "1"]
+
+
+def test_a_timer_that_died_is_made_up_for_by_the_next_run(ns) -> None:
+    """Killed between the marker and the timer, or by a host that was off for long without its boot unit."""
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+before = snapshot()
+done = tune.run(options(**{**CUTS, "deadman": 3600}), check=False)
+marker = json.loads(Path(deadman.marker(FOLDER)).read_text())
+Path(deadman.marker(FOLDER)).write_text(json.dumps({**marker, "deadline": marker["deadline"] - 7200}))
+after = tune.run(options(settings={"net.ipv4.tcp_syn_retries": "4"}), check=False)
+print(json.dumps([after["notes"], value(), value("net.ipv4.tcp_fin_timeout"), os.path.exists(deadman.marker(FOLDER))]))
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    # Its timer would wait for an hour.
+    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
+    if done["change"].encode() in words:
+        os.kill(int(pid), signal.SIGKILL)
+""",
+        timeout=90,
+    )
+    assert any("was never confirmed" in note for note in out[0])
+    assert out[1:] == ["0", "60", False]
+
+
+def test_keys_that_cannot_cut_the_host_off_arm_nothing(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+done = tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "25"}, deadman=10), check=False)
+print(json.dumps([done["confirm_within"], os.path.exists(deadman.marker(FOLDER))]))
+""",
+    )
+    assert out == [None, False]
+
+
+def test_the_application_runs_with_the_oldest_python_s_ways_and_nothing_else(ns) -> None:
+    """journal.pyz needs no module beside Python's own: an empty environment, isolated mode."""
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+before = snapshot()
+tune.run(options(profile="inference"), check=False)
+def call(*words):
+    command = [sys.executable, "-I", FOLDER + "/journal.pyz", *words]
+    return subprocess.run(command, env={}, cwd="/", capture_output=True, text=True)
+shown = call("show")
+listed = json.loads(call("show", "--json").stdout)
+back = call("rollback")
+print(json.dumps([shown.stdout, len(listed["objects"]), back.returncode, snapshot() == before, call("show").stdout]))
+""",
+    )
+    assert "sysctl net.core.somaxconn: 4096 -> 65535" in out[0]
+    assert out[1] > 10 and out[2] == 0 and out[3] is True
+    assert out[4] == "nothing differs from its original\n"
+
+
+def test_adaptive_buffers_double_under_traffic_and_shrink_no_further_than_the_default(ns) -> None:
+    """Loopback traffic makes load; two samples agree, the third finds the kernel's value doubled, and the way back works."""
+    flood = (
+        "import socket, threading\n"
+        "server = socket.create_server(('127.0.0.1', 9000))\n"
+        "def drain():\n"
+        "    connection = server.accept()[0]\n"
+        "    while connection.recv(1 << 20): pass\n"
+        "threading.Thread(target=drain, daemon=True).start()\n"
+        "client = socket.create_connection(('127.0.0.1', 9000))\n"
+        "print('ready', flush=True)\n"
+        "data = bytes(1 << 16)\n"
+        "while True: client.sendall(data)\n"
+    )
+    ns.start_python(flood)
+    out = ns.python_json(
+        PRELUDE
+        + """
+before = snapshot()
+asked = dict(profile="own", adapt=True, adapt_window=0.3, link_mbit=100.0, flows=4)
+from ansible_collections.netops.fleet.plugins.module_utils._tuning import adaptive, host
+real = host.memory
+host.memory = lambda: (real()[0], 0.9)  # The share of free memory is the machine's; here it is a free one.
+sizes, packets = [], []
+for _number in range(3):
+    check = tune.run(options(**asked), check=True)
+    done = tune.run(options(**asked), check=False)
+    sizes.append(int(sysctl.read("net.ipv4.tcp_rmem").split()[2]))
+    packets.append(done["ansible_facts"]["netops_fleet_adapt"]["decisions"][-1]["why"])
+host.memory = lambda: (real()[0], 0.1)
+for _number in range(8):
+    tune.run(options(**asked), check=False)
+low = int(sysctl.read("net.ipv4.tcp_rmem").split()[2])
+tune.run(options(state="absent"), check=False)
+print(json.dumps([sizes, packets, low, snapshot() == before]))
+""",
+        timeout=120,
+    )
+    sizes, why, low, restored = out
+    assert sizes[1] == 2 * sizes[0] and sizes[2] == sizes[1], why
+    assert "doubled" in why[1] and "kept" in why[0]
+    assert low == sizes[0], "it shrinks to what was there before, and no further"
+    assert restored is True
