@@ -47,6 +47,10 @@ options:
     description: Connections to hold open, at most 200.
     type: int
     default: 0
+  stream_timeout:
+    description: Seconds without an answer after which a held connection counts as lost. Longer than a failover may take.
+    type: float
+    default: 30.0
   stream_path:
     description: Path of the requests on held connections; the server must keep the connection open.
     type: str
@@ -86,6 +90,7 @@ def main() -> None:
             "timeout": {"type": "float", "default": 3.0},
             "streams": {"type": "int", "default": 0},
             "stream_path": {"type": "str", "default": "/"},
+            "stream_timeout": {"type": "float", "default": 30.0},
         },
         supports_check_mode=True,
     )

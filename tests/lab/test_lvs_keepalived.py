@@ -187,7 +187,8 @@ def test_crash_of_the_active_director(lvs: Segment, synced: bool) -> None:
     began = lvs.clock()
     lvs.guest.sh(f"kill -9 $(cat {lvs.folder()}/[pcr].pid); ip link set eth0 down", netns=lvs.ns("dir1"))
     lvs.until(lambda: lvs.holds("dir2"))
-    report = traffic.judge(seen(), began, lvs.clock(), {"gap_s": 30})
+    ended = lvs.clock()
+    report = traffic.judge(seen(), began, ended, {"gap_s": 30})
     print("FIGURE " + json.dumps({"director_crash": report, "sync": synced}))
     assert report["distribution"]["before"] and (report["distribution"]["during"] or report["distribution"]["after"])
     assert report["streams"]["opened"] == 20
@@ -201,7 +202,8 @@ def test_planned_switch_loses_no_connection(lvs: Segment) -> None:
     began = lvs.clock()
     lvs.guest.sh(f"kill -TERM $(cat {lvs.folder()}/p.pid)")
     lvs.until(lambda: lvs.holds("dir2"))
-    report = traffic.judge(seen(), began, lvs.clock(), {"streams_lost": 0})
+    ended = lvs.clock()
+    report = traffic.judge(seen(), began, ended, {"streams_lost": 0})
     print("FIGURE " + json.dumps({"planned_switch": report}))
     assert report["streams"] == {"opened": 20, "alive": 20, "lost": 0}
     assert report["within_budget"]

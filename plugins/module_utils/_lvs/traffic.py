@@ -61,6 +61,9 @@ class _Stream(threading.Thread):
         connection = http.client.HTTPConnection(address, port, timeout=timeout)
         try:
             while True:
+                # The last request comes after the end, so that a connection that died quietly is not counted as alive.
+                last = self._stop_event.is_set()
+                self.state = "waiting" if self.opened else self.state
                 connection.request("GET", path, headers={"Connection": "keep-alive", "User-Agent": "netops.fleet"})
                 answer = connection.getresponse()
                 answer.read(65536)
@@ -71,8 +74,9 @@ class _Stream(threading.Thread):
                 self.requests += 1
                 # http.client connects anew by itself when the socket is gone; a stream must not.
                 connection.auto_open = 0
-                if self._stop_event.wait(0.5):
+                if last:
                     return
+                self._stop_event.wait(0.5)
         except (OSError, http.client.HTTPException) as error:
             self.state = status_of(error) if self.opened else f"not opened: {status_of(error)}"
         finally:
@@ -81,11 +85,21 @@ class _Stream(threading.Thread):
 
 
 def run(
-    address: str, port: int, path: str, seconds: float, interval: float, timeout: float, streams: int, stream_path: str
+    address: str,
+    port: int,
+    path: str,
+    seconds: float,
+    interval: float,
+    timeout: float,
+    streams: int,
+    stream_path: str,
+    stream_timeout: float = 30.0,
 ) -> dict[str, Any]:
-    """``{started, ended, samples: [[unix time, seconds it took, who or null, status]], streams: [{state, ended, requests}]}``."""
+    """A held connection is lost when it fails, or gets no answer for ``stream_timeout``: TCP bridges a failover by itself.
+
+    ``{started, ended, samples: [[unix time, seconds it took, who or null, status]], streams: [{state, ended, requests}]}``."""
     stop = threading.Event()
-    held = [_Stream(address, port, stream_path, timeout, stop) for _ in range(streams)]
+    held = [_Stream(address, port, stream_path, stream_timeout, stop) for _ in range(streams)]
     for one in held:
         one.start()
     started = time.time()
@@ -105,7 +119,7 @@ def run(
             time.sleep(left)
     stop.set()
     for one in held:
-        one.join(timeout + 2)
+        one.join(stream_timeout + 2)
     return {
         "started": round(started, 3),
         "ended": round(time.time(), 3),
