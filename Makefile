@@ -17,7 +17,7 @@ TEST := .venv-test/bin
 
 # What the tests need from the distribution; the controller itself needs only Python. linux-image and qemu-system stand for the
 # packages of this machine's kind: a stock kernel, booted in emulation, shows what this machine's own kernel may not have.
-PACKAGES := bpftool busybox-static chromium debian-archive-keyring git iproute2 ipset iptables kmod linux-image mmdebstrap nftables \
+PACKAGES := bpftool busybox-static chromium debian-archive-keyring git iproute2 ipset iptables ipvsadm keepalived kmod linux-image mmdebstrap nftables \
             openssh-client podman procps python3-venv qemu-system runc tcpdump util-linux
 
 .PHONY: help
@@ -42,7 +42,11 @@ packages:
 
 .PHONY: test
 test: packages venv-test ## Run everything: linters, types, unit, kernel, sanity, and the lab's scenarios (root, Debian or Ubuntu)
-	@$(TEST)/pytest tests $(PYTEST_ARGS)
+	@$(TEST)/pytest tests -m 'not drill' $(PYTEST_ARGS)
+
+.PHONY: test-lvs
+test-lvs: packages venv-test ## Run everything about load balancing: virtual services, keepalived, failover drills (a virtual machine, 15 minutes)
+	@$(TEST)/pytest tests/unit/test_lvs_plan.py tests/unit/test_lvs_weights.py tests/lab/test_lvs.py tests/lab/test_lvs_keepalived.py $(PYTEST_ARGS)
 
 .PHONY: check
 check: venv-test ## The fast loop: ruff, mypy, unit tests

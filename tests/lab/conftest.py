@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.guest import Guest
 from tests.lab.lab import Lab
 
 
@@ -18,3 +19,10 @@ def fleet() -> Iterator[Lab]:
     """Two hosts, gpu01 and gpu02."""
     with Lab(f"t{os.getpid()}", hosts=2) as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def guest() -> Iterator[Guest]:
+    """A distribution's kernel with all its modules, none of IPVS loaded yet when the first test asks for it."""
+    with Guest() as running:
+        yield running

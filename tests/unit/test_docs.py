@@ -194,6 +194,7 @@ def test_only_what_exists_is_named(page: Path) -> None:
     missing += [name for name in re.findall(r"\bplaybooks/([a-z_]+\.yml)", text) if not (ROOT / "playbooks" / name).is_file()]
     roles, modules = role_variables(), {path.stem for path in (ROOT / "plugins" / "modules").glob("*.py")}
     playbooks = {path.stem for path in (ROOT / "playbooks").glob("*.yml")}
+    modules |= {path.stem for path in (ROOT / "plugins" / "filter").glob("*.yml")}
     for name in re.findall(r"\bnetops\.fleet\.([a-z_]+)", text):
         if name not in modules | playbooks | set(roles):
             missing.append(f"netops.fleet.{name}")

@@ -27,8 +27,13 @@ MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 
 
-def ansible(tool: str, *arguments: str, home: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a tool of ansible-core that finds the collection in this checkout, and no settings of the user."""
+def ansible(
+    tool: str, *arguments: str, home: Path, cwd: Path | None = None, inside: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool of ansible-core that finds the collection in this checkout, and no settings of the user.
+
+    inside: a network namespace.
+    """
     environment = {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "HOME": str(home),
@@ -40,7 +45,7 @@ def ansible(tool: str, *arguments: str, home: Path, cwd: Path | None = None) -> 
         "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
     }
     return subprocess.run(
-        [str(BIN / tool), *arguments],
+        [*(["ip", "netns", "exec", inside] if inside else []), str(BIN / tool), *arguments],
         cwd=cwd or ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -86,6 +91,28 @@ def namespace() -> Iterator[str]:
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
+@contextlib.contextmanager
+def balanced_segment() -> Iterator[str]:
+    """A namespace on a segment of documentation addresses, where another host answers for the virtual address 192.0.2.80."""
+    with namespace() as name:
+        other = f"{name}-director"
+        subprocess.run(["ip", "netns", "add", other], check=True)
+        try:
+            for words in (
+                f"-n {name} link set eth1 netns {other}",
+                f"-n {name} address add 192.0.2.11/24 dev eth0",
+                f"-n {name} -6 address add 2001:db8::11/64 dev eth0 nodad",
+                f"-n {name} link set eth0 up",
+                f"-n {name} link set lo up",
+                f"-n {other} address add 192.0.2.80/24 dev eth1",
+                f"-n {other} link set eth1 up",
+            ):
+                subprocess.run(["ip", *words.split()], check=True)
+            yield name
+        finally:
+            subprocess.run(["ip", "netns", "del", other], check=True)
+
+
 def with_objects(value: Any, objects: dict[str, str]) -> Any:
     """The tasks with names of objects that only their reader has replaced by those of the test."""
     if isinstance(value, dict):
@@ -123,7 +150,8 @@ def test_examples_run_as_printed(module: str, mode: str, tmp_path: Path) -> None
         playbook = tmp_path / "examples.yml"
         playbook.write_text(yaml.safe_dump([play], sort_keys=False))
         words = ["-i", "localhost,", str(playbook), *(["--check"] if mode == "check" else [])]
-        done = ansible("ansible-playbook", *words, home=tmp_path, cwd=tmp_path)
+        inside = stack.enter_context(balanced_segment()) if module.startswith("lvs_") else None
+        done = ansible("ansible-playbook", *words, home=tmp_path, cwd=tmp_path, inside=inside)
     assert done.returncode == 0, done.stdout + done.stderr
     recap = done.stdout.rsplit("PLAY RECAP", 1)[1]
     assert "failed=0" in recap and "ignored=0" in recap and "rescued=0" in recap, done.stdout

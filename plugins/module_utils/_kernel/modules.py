@@ -93,3 +93,9 @@ def present(name: str) -> bool | None:
 def loaded(name: str) -> bool:
     """Is it loaded as a module? Built-in features give False."""
     return name.replace("-", "_") in (_loaded() or frozenset())
+
+
+def forget() -> None:
+    """Look again: something was loaded."""
+    for cached in (_loaded, _builtin, _symbols):
+        cached.cache_clear()

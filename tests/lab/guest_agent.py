@@ -1,0 +1,153 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs inside a virtual machine and does what tests outside ask for: commands, and calls of the collection's code.
+
+One connection, one request: a line of JSON in, a line of JSON out. The collection is imported once and calls run in a fork,
+because starting Python takes seconds where a processor is emulated.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import time
+import traceback
+from typing import Any
+
+PORT = 7070
+_STARTED: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def _exec(request: dict[str, Any]) -> dict[str, Any]:
+    argv = list(request["argv"])
+    if request.get("netns"):
+        argv = ["ip", "netns", "exec", request["netns"], *argv]
+    try:
+        done = subprocess.run(
+            argv,
+            input=base64.b64decode(request.get("stdin", "")),
+            capture_output=True,
+            timeout=request.get("timeout", 60),
+            check=False,
+            env={**os.environ, **request.get("env", {})},
+        )
+    except subprocess.TimeoutExpired as error:
+        return {"rc": -2, "out": (error.stdout or b"").decode("utf-8", "replace"), "err": f"no end within {error.timeout} s"}
+    return {"rc": done.returncode, "out": done.stdout.decode("utf-8", "replace"), "err": done.stderr.decode("utf-8", "replace")}
+
+
+def _start(request: dict[str, Any]) -> dict[str, Any]:
+    argv = list(request["argv"])
+    if request.get("netns"):
+        argv = ["ip", "netns", "exec", request["netns"], *argv]
+    with open(request["log"], "ab", buffering=0) as log:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    _STARTED[process.pid] = process
+    return {"pid": process.pid}
+
+
+def _end(request: dict[str, Any]) -> dict[str, Any]:
+    process = _STARTED.get(request["pid"])
+    if process is None:
+        return {"rc": None}
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, request.get("signal", signal.SIGTERM))
+        except ProcessLookupError:
+            pass
+    try:
+        return {"rc": process.wait(request.get("timeout", 30))}
+    except subprocess.TimeoutExpired:
+        return {"rc": None}
+
+
+def _call(request: dict[str, Any]) -> dict[str, Any]:
+    """Run ``code`` in a fork inside the namespace; its variable ``result`` is the answer."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            # Pipes of commands that other threads start at this moment: held open here, their readers would wait for us.
+            os.closerange(3, writer)
+            os.closerange(writer + 1, 65536)
+            from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netns
+
+            # A fresh process would look again which modules are there.
+            for cached in (modules._loaded, modules._builtin, modules._symbols):
+                cached.cache_clear()
+            if request.get("netns"):
+                netns.enter(request["netns"])
+            scope: dict[str, Any] = {"args": request.get("args", []), "result": None, "__name__": "__call__"}
+            try:
+                exec(compile(request["code"], "<call>", "exec"), scope)
+                answer = {"result": scope["result"]}
+            except BaseException:
+                answer = {"error": traceback.format_exc()}
+            data = json.dumps(answer).encode()
+            with os.fdopen(writer, "wb") as stream:
+                stream.write(data)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        data = stream.read()
+    os.waitpid(child, 0)
+    found: dict[str, Any] = json.loads(data) if data else {"error": "the call ended without an answer"}
+    return found
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        line = self.rfile.readline()
+        if not line:
+            return
+        try:
+            request = json.loads(line)
+            if request["op"] == "life":
+                # The machine lives as long as the process that asked for it holds this connection.
+                self.wfile.write(b"{}\n")
+                self.rfile.read()
+                os._exit(0)
+            operation = {"exec": _exec, "start": _start, "end": _end, "call": _call}[request["op"]]
+            answer = operation(request)
+        except BaseException:
+            answer = {"error": traceback.format_exc()}
+        self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 64
+
+
+def main() -> None:
+    sys.path.insert(0, sys.argv[1])
+    sys.pycache_prefix = "/tmp/pyc"
+    subprocess.run(["modprobe", "virtio_net"], check=True)
+    while not (links := [name for name in os.listdir("/sys/class/net") if name.startswith("e")]):
+        time.sleep(0.05)
+    for command in (
+        ["ip", "link", "set", "lo", "up"],
+        ["ip", "link", "set", links[0], "up"],
+        ["ip", "address", "add", "10.0.2.15/24", "dev", links[0]],
+    ):
+        subprocess.run(command, check=True)
+    import ansible_collections.netops.fleet.plugins.module_utils._kernel.modules
+    import ansible_collections.netops.fleet.plugins.module_utils._kernel.netlink
+    import ansible_collections.netops.fleet.plugins.module_utils._kernel.netns  # noqa: F401
+
+    with _Server(("0.0.0.0", PORT), _Handler) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
