@@ -98,7 +98,7 @@ for limit in range(calls):
         if rollback.failed(steps) or rollback.foreign(steps):
             wrong.append([limit, rollback.failed(steps), rollback.foreign(steps)])
     if snapshot() != BEFORE:
-        wrong.append([limit, "not restored"])
+        wrong.append([limit, "not restored", unlike(BEFORE, snapshot())])
         break
 print(json.dumps({"calls": calls, "states": states, "wrong": wrong}))
 """,

@@ -23,12 +23,17 @@ def options(**given):
     return tune.Options(**given)
 
 def snapshot():
-    """All of sysctl(8), and every file that a changer could have touched. Counters and random numbers are left out."""
+    """Every parameter of the network and of open files as sysctl(8) shows it, and every file that a changer could have touched.
+
+    The rest of kernel, vm and fs is the machine's, where others are at work, and moves by itself (fs.quota.syncs). Counters and
+    random numbers are left out.
+    """
     # Keys that change by themselves: counters, clocks, keys.
     moving = ("_count", "fastopen_key", "random", "stable_secret", "fib_multipath_hash_seed", "/flush", "nr_inodes", "dentry",
               "inode-", "file-nr", "ns_last_pid", "entropy", "pty.nr", "aio-nr", "perf_event", "cad_pid", "uuid", "boot_id")
     shown = subprocess.run(["sysctl", "-a"], capture_output=True, text=True).stdout.splitlines()
-    values = sorted(line for line in shown if not any(word in line.split(" = ")[0] for word in moving))
+    own = ("net.", "fs.nr_open", "fs.file-max")
+    values = sorted(line for line in shown if line.startswith(own) and not any(word in line.split(" = ")[0] for word in moving))
     files = {}
     for top in ("/etc/sysctl.d", "/etc/udev", "/etc/security", "/etc/systemd"):
         for path in sorted(Path(top).rglob("*")):
@@ -36,4 +41,9 @@ def snapshot():
             content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
             files[str(path)] = [oct(found.st_mode), found.st_uid, content]
     return [values, files]
+
+def unlike(one, other):
+    """What differs between two snapshots, for messages."""
+    found = sorted(set(one[0]) ^ set(other[0]))
+    return found + [path for path in sorted(set(one[1]) | set(other[1])) if one[1].get(path) != other[1].get(path)]
 '''

@@ -72,7 +72,7 @@ def arm(folder: str, change: str, seconds: int, application: str) -> None:
         if objects.systemd():
             _arm_systemd(folder, seconds, python, application)
         else:
-            # It outlives this process: a session of its own.
+            # It outlives this process, and hears no signal meant for it.
             words = [python, application, "--folder", folder, "expire", "--after", str(seconds), "--change", change]
             done = command.run(["setsid", "--fork", *words])
             if not done.ok:
