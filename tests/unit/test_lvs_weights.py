@@ -209,7 +209,7 @@ CASES: dict[str, tuple[Table, lint.Host, dict[str, Any]]] = {
         {},
     ),
     "director-serves": (one_server(), host(routes={"192.0.2.1": lint.Route(local=True)}), {}),
-    "unknown": (one_server(), host(routes={}), {}),
+    "unknown": (one_server(), host(routes={"192.0.2.1": None}), {}),
 }
 
 

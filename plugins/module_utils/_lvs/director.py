@@ -18,7 +18,14 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netlink
 from ansible_collections.netops.fleet.plugins.module_utils._lvs import codec, drain, host, lint, plan, state, track
-from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import ServerKey, ServiceKey, Table, Wrong, wanted_table
+from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import (
+    ServerKey,
+    ServiceKey,
+    Table,
+    Wrong,
+    parse_key,
+    wanted_table,
+)
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files, lock
 
 #: Between two looks at a drain, seconds.
@@ -74,9 +81,8 @@ def _run(options: Options) -> dict[str, Any]:
     rules = replace(options.rules, own=frozenset(record.services))
     unready = _unready(present, options)
     wanted = _drained(plan.gate(present, options.wanted, unready), record, options)
-    facts, gaps = host.read(wanted)
-    seconds, began = _ages(present, wanted, rules, record)
-    made = plan.make(present, wanted, rules, seconds)
+    facts, gaps = host.read(wanted, present)
+    made, began = _plan(present, wanted, rules, record)
     lints = lint.check(wanted, present, facts, _quieting(wanted, made), rules.force)
     result: dict[str, Any] = {
         "changed": bool(made.changes),
@@ -100,12 +106,17 @@ def _run(options: Options) -> dict[str, Any]:
         result["changes"] = track.due(_weights(options), wanted)
         result["changed"] = bool(result["changes"])
     shown = set(wanted.services) | {change.service.key for change in made.changes if change.service is not None}
-    result["diff"] = {"before": plan.lines(present, shown), "after": plan.lines(plan.foresee(present, made.changes), shown)}
+    before = plan.lines(present, shown)
+    after = plan.lines(plan.foresee(present, made.changes), shown) if made.changes else before
+    result["diff"] = {"before": before, "after": after}
     if options.check:
         result["connections_dropped"] = sum(one.connections for one in made.of("delete_server"))
         result["table"] = present.to_dict()
         return result
     record.began = began
+    if options.engine == "kernel" and not made.changes and not any(one.decision == "wait" for one in made.leaving):
+        # Nothing to write and nobody to wait for: what was read is what is.
+        return _conclude(options, wanted, record, present, made, result)
     applied = _apply_kernel if options.engine == "kernel" else _apply_keepalived
     return applied(options, wanted, rules, record, present, result)
 
@@ -186,9 +197,11 @@ def _unready(present: Table, options: Options) -> dict[tuple[ServiceKey, ServerK
     return found
 
 
-def _ages(present: Table, wanted: Table, rules: plan.Rules, record: state.Record) -> tuple[dict[str, float], dict[str, float]]:
-    names = [one.name for one in plan.make(present, wanted, rules, {}).leaving]
-    return drain.ages(record.began, names, time.time())
+def _plan(present: Table, wanted: Table, rules: plan.Rules, record: state.Record) -> tuple[plan.Plan, dict[str, float]]:
+    """The plan, and since when who drains."""
+    made = plan.make(present, wanted, rules, {})
+    seconds, began = drain.ages(record.began, [one.name for one in made.leaving], time.time())
+    return (plan.make(present, wanted, rules, seconds) if made.leaving else made), began
 
 
 def _quieting(wanted: Table, made: plan.Plan) -> set[ServiceKey]:
@@ -224,11 +237,11 @@ def _apply_kernel(
 
         def step() -> tuple[Table, plan.Plan]:
             now = ipvs.read()
-            seconds, record.began = _ages(now, wanted, rules, record)
+            made, record.began = _plan(now, wanted, rules, record)
             # A drain is counted from when the weight became 0, which is now; it is on the disk before the wait for it.
             if record.to_dict() != state.load(options.folder).to_dict():
                 state.save(options.folder, record)
-            return now, plan.make(now, wanted, rules, seconds)
+            return now, made
 
         present, made = _settle(step, writer)
     return _conclude(options, wanted, record, present, made, result)
@@ -239,7 +252,7 @@ class _Writer:
 
     def __init__(self, ipvs: codec.Ipvs, result: dict[str, Any]) -> None:
         self.ipvs, self.result = ipvs, result
-        self.done: list[plan.Change] = []
+        self.result["changes"] = []
 
     def write(self, change: plan.Change) -> None:
         try:
@@ -248,9 +261,8 @@ class _Writer:
             raise Refused(f"the kernel refused {change.op} {change.name}: {error.strerror}", self.result) from None
         finally:
             self.result["writes"] = self.ipvs.writes
-        self.done.append(change)
         self.result["changed"] = True
-        self.result["changes"] = [one.to_dict() for one in self.done]
+        self.result["changes"].append(change.to_dict())
         if change.op == "delete_server":
             self.result["connections_dropped"] += change.connections
 
@@ -310,10 +322,10 @@ def _finish(options: Options, record: state.Record, present: Table, wanted: Tabl
     if record.to_dict() != state.load(options.folder).to_dict():
         state.save(options.folder, record)
     result["table"] = present.to_dict()
-    shown = set(wanted.services) | {
-        one.service.key for one in plan.make(present, wanted, options.rules, {}).changes if one.service is not None
-    }
-    result["diff"]["after"] = plan.lines(present, shown)
+    if result["writes"]:
+        # Services that were removed were shown before; those that drain still are.
+        shown = set(wanted.services) | {parse_key(one["service"]) for one in result["changes"] if "service" in one}
+        result["diff"]["after"] = plan.lines(present, shown)
     return result
 
 
@@ -356,10 +368,9 @@ def _apply_keepalived(
         now = _read(options, [])
         only = {key: service for key, service in wanted.services.items() if key in now.services}
         view = Table(only)
-        seconds, record.began = _ages(now, view, quiet, record)
+        made, record.began = _plan(now, view, quiet, record)
         if record.to_dict() != state.load(options.folder).to_dict():
             state.save(options.folder, record)
-        made = plan.make(now, view, quiet, seconds)
         return now, _staying(made)
 
     if options.rules.quiet:

@@ -75,18 +75,23 @@ def route_to(sock: netlink.Socket, address: str) -> Route | None:
     return None
 
 
-def read(wanted: Table) -> tuple[Host, list[Gap]]:
-    """Facts for the lint rules, and what could not be read."""
+def read(wanted: Table, present: Table) -> tuple[Host, list[Gap]]:
+    """Facts for the lint rules, and what could not be read. Routes are looked up for servers that are about to be written."""
     gaps: list[Gap] = []
     host = Host(kernel=kernel_version(), sysctls=sysctls())
     host.schedulers = {name: scheduler(name) for name in {one.scheduler for one in wanted.services.values()}}
-    addresses = sorted({key.address for service in wanted.services.values() for key in service.servers})
+    addresses = sorted(
+        {
+            key.address
+            for name, service in wanted.services.items()
+            for key, server in service.servers.items()
+            if server.forward == "dr" and not (name in present.services and key in present.services[name].servers)
+        }
+    )
     try:
         with netlink.Socket(netlink.ROUTE) as sock:
             for address in addresses:
-                found = route_to(sock, address)
-                if found is not None:
-                    host.routes[address] = found
+                host.routes[address] = route_to(sock, address)
     except (OSError, struct.error) as error:
         gaps.append(Gap("lvs.routes", str(error)))
     if not host.sysctls and modules.present("ip_vs"):

@@ -67,13 +67,14 @@ class Route:
 class Host:
     """What the rules need to know. kernel: (major, minor). sysctls: of net.ipv4.vs, without the prefix; missing: not known.
 
-    schedulers: name → is it there or can it be loaded; None: could not tell. routes: address → Route; missing: not known.
+    schedulers: name → is it there or can it be loaded; None: could not tell. routes: address → Route, None: could not tell;
+    missing: not asked.
     """
 
     kernel: tuple[int, int] = (0, 0)
     sysctls: dict[str, int] = field(default_factory=dict)
     schedulers: dict[str, bool | None] = field(default_factory=dict)
-    routes: dict[str, Route] = field(default_factory=dict)
+    routes: dict[str, Route | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,9 @@ def _server(service: Service, server: Server, host: Host) -> Iterator[Lint]:
         )
     if family != service.key.family and server.forward != "tunnel":
         yield Lint("family-mixed", name, "a server of another address family can be reached by tunnel only", "forward: tunnel")
-    route = host.routes.get(server.key.address)
-    if server.forward != "dr":
+    if server.forward != "dr" or server.key.address not in host.routes:
         return
+    route = host.routes[server.key.address]
     if route is None:
         yield Lint("unknown", name, "could not tell how the host reaches this server", "ip route get " + server.key.address)
     elif route.local:
