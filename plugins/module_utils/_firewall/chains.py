@@ -129,8 +129,7 @@ class Chains:
             before = state.packet
             found = self._rule(rule, chain, state, depth)
             if found is not None and found.kind == "maybe return":
-                assert found.packet is not None
-                left.append(found.packet)
+                left.append(found.packet or state.packet)
                 doubt = doubt or found.doubt
             elif found is not None:
                 outcome = found

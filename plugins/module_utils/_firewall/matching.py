@@ -60,8 +60,7 @@ class Sets:
         index = self._indexes.get((id(found), left))
         if index is None:
             index = self._indexes[id(found), left] = Index(left, found.elements)
-        assert isinstance(index, Index)
-        return index.find(packet)[0]
+        return index.find(packet)[0] if isinstance(index, Index) else None
 
     def _in_ipset(self, found: model.Set, left: str, packet: Packet, depth: int) -> Answer:
         if left[:6] == "ipset ":
@@ -79,8 +78,7 @@ class Sets:
             if elements is None:
                 return None
             index = self._indexes[id(found), left] = Nested(left, elements)
-        assert isinstance(index, Nested)
-        return index.contains(packet)
+        return index.contains(packet) if isinstance(index, Nested) else None
 
     def _in_list(self, found: model.Set, sides: str, packet: Packet, depth: int) -> Answer:
         """A list:set: each member set by its own type; one with more dimensions than the rule has flags never matches."""
@@ -120,7 +118,8 @@ class Sets:
 def _with_netmask(found: model.Set) -> list[Any] | None:
     """Members as the kernel compares them: a set with ``netmask`` holds networks and shows addresses."""
     elements = found.elements
-    assert elements is not None
+    if elements is None:
+        return None
     mask = found.options.get("netmask")
     if mask is None and "bitmask" not in found.options:
         return elements

@@ -76,7 +76,8 @@ def run(argv: list[str], timeout: float = 20.0, max_bytes: int = MAX_BYTES, stdi
         if stdin:
             os.write(files[0], stdin)
             os.lseek(files[0], 0, os.SEEK_SET)
-        process = subprocess.Popen(
+        # AnsibleModule.run_command bounds neither time nor output, and this room knows nothing of Ansible.
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             full,
             stdin=files[0] if stdin else subprocess.DEVNULL,
             stdout=files[1],

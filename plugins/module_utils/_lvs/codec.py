@@ -17,7 +17,6 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import netlink
 from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import (
-    FORWARDS,
     HASHED,
     PERSISTENT,
     TUNNELS,
@@ -50,8 +49,6 @@ _FORWARD_MASK = 7
 _MASK_ALL = 0xFFFFFFFF
 
 Pairs = "list[tuple[int, netlink.AttributeValue]]"
-
-assert set(_FORWARD) == set(FORWARDS)
 
 
 class Unreadable(ValueError):

@@ -271,7 +271,8 @@ def message(change: plan.Change) -> bytes:
     """The one netlink message of a change."""
     if change.timeouts is not None:
         return codec.timeouts_message(change.timeouts)
-    assert change.service is not None
+    if change.service is None:
+        raise ValueError(f"{change.op} names no service")
     if change.server is None:
         command = {"add_service": codec.NEW_SERVICE, "edit_service": codec.SET_SERVICE, "delete_service": codec.DEL_SERVICE}
         return codec.service_message(command[change.op], change.service)

@@ -99,7 +99,7 @@ def run(
 
     ``{started, ended, samples: [[unix time, seconds it took, who or null, status]], streams: [{state, ended, requests}]}``."""
     stop = threading.Event()
-    held = [_Stream(address, port, stream_path, stream_timeout, stop) for _ in range(streams)]
+    held = [_Stream(address, port, stream_path, stream_timeout, stop) for _number in range(streams)]
     for one in held:
         one.start()
     started = time.time()
