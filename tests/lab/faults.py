@@ -55,6 +55,16 @@ FAULTS = {
             (f"iptables-legacy -w -D INPUT -p tcp --dport {PORT} -j DROP",),
         ),
         Fault(
+            "proxied_sender",
+            "connections of this host to the port, wherever they go, are answered by itself, as by a proxy in between",
+            (
+                "nft 'add table ip sidecar'",
+                "nft 'add chain ip sidecar out { type nat hook output priority -100; }'",
+                f"nft 'add rule ip sidecar out tcp dport {PORT} redirect'",
+            ),
+            ("nft 'delete table ip sidecar'",),
+        ),
+        Fault(
             "loopback_only",
             "the service listens on 127.0.0.1 alone",
             (

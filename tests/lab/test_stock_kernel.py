@@ -55,7 +55,7 @@ print("RESULT " + json.dumps({
     "coverage": {entry["section"]: entry["status"] for entry in evidence["coverage"]},
     "why": [gap for entry in evidence["coverage"] for gap in entry["gaps"]],
     "backends": evidence["sections"]["firewall"]["backends"],
-    "findings": [one["id"] for one in evidence["findings"]],
+    "findings": {one["id"]: [one["subject"], one["summary"], one["evidence"]] for one in evidence["findings"]},
 }))
 """
 
@@ -99,4 +99,4 @@ def test_absent_is_told_from_unread(guest: dict[str, Any]) -> None:
     assert {one["name"]: one["status"] for one in guest["backends"]}["nft"] == "absent"
     assert "failed" not in guest["coverage"].values(), guest["why"]
     # The guest has no network: its resolvers are as dead as they look.
-    assert set(guest["findings"]) <= {"port-not-listening", "resolver-dead"}
+    assert {key: told for key, told in guest["findings"].items() if key not in ("port-not-listening", "resolver-dead")} == {}

@@ -252,6 +252,8 @@ def test_neighbour_tables_must_rise() -> None:
     base = {f"net.ipv4.neigh.default.gc_thresh{number}": str(number * 1024) for number in (1, 2, 3)}
     assert parameters.conflicts(base) == []
     assert "must rise" in parameters.conflicts({**base, "net.ipv4.neigh.default.gc_thresh1": "8192"})[0]
+    assert parameters.conflicts({"fs.nr_open": "1048576", "fs.file-max": "96477"}) == [], "a small machine, untouched"
+    assert "above fs.file-max" in parameters.conflicts({"fs.nr_open": "2097152", "fs.file-max": "96477"})[0]
 
 
 # --- limits
