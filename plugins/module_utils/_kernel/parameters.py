@@ -224,7 +224,7 @@ def conflicts(values: dict[str, str]) -> list[str]:
             f"{int(maximum) // int(buckets)}; set net.netfilter.nf_conntrack_buckets too"
         )
     low, high = values.get("fs.nr_open", ""), values.get("fs.file-max", "")
-    # The kernel's own nr_open is the same on every machine and its file-max grows with memory: a small machine has both untouched.
+    # The kernel's own nr_open is the same everywhere, its file-max grows with memory: a small machine has both untouched.
     if low.isdigit() and high.isdigit() and int(low) > int(high) and int(low) != NR_OPEN:
         found.append(f"fs.nr_open {low} (one process) is above fs.file-max {high} (all processes)")
     return found
