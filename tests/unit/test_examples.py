@@ -12,6 +12,7 @@ import ast
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,6 +93,22 @@ def namespace() -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def healthy_host() -> Iterator[str]:
+    """A namespace where nothing is wrong: no neighbours, and no resolver that it could not reach."""
+    with namespace() as name:
+        folder = Path("/etc/netns") / name  # ip netns exec puts its files in place of those of /etc
+        folder.mkdir(parents=True)
+        try:
+            (folder / "resolv.conf").write_text("# none\n")
+            subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+            yield name
+        finally:
+            shutil.rmtree(folder)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+
+
+@contextlib.contextmanager
 def balanced_segment() -> Iterator[str]:
     """A namespace on a segment of documentation addresses, where another host answers for the virtual address 192.0.2.80."""
     with namespace() as name:
@@ -138,10 +155,10 @@ def test_examples_run_as_printed(module: str, mode: str, tmp_path: Path) -> None
     if mode == "run" and not reads_only:
         mode = "check"  # a changer is run for real by its own tests, in a namespace
     with contextlib.ExitStack() as stack:
-        objects: dict[str, str] = {}
+        objects: dict[str, str] = {"gpu:0": "node:0"}  # a machine without a GPU has a node
         if needs_root(tasks):
             name = stack.enter_context(namespace())
-            objects = {"blue": name, "/proc/4242/ns/net": f"/run/netns/{name}"}
+            objects |= {"blue": name, "/proc/4242/ns/net": f"/run/netns/{name}"}
         play: dict[str, Any] = {"name": "Examples", "hosts": "localhost", "connection": "local", "gather_facts": False}
         play["vars"] = {"ansible_python_interpreter": sys.executable}
         if module == "fleet_report":  # a report needs a run; reports/latest is relative to where the play is started
@@ -150,7 +167,11 @@ def test_examples_run_as_printed(module: str, mode: str, tmp_path: Path) -> None
         playbook = tmp_path / "examples.yml"
         playbook.write_text(yaml.safe_dump([play], sort_keys=False))
         words = ["-i", "localhost,", str(playbook), *(["--check"] if mode == "check" else [])]
-        inside = stack.enter_context(balanced_segment()) if module.startswith("lvs_") else None
+        inside = None
+        if module.startswith("lvs_"):
+            inside = stack.enter_context(balanced_segment())
+        elif module == "host_health":  # a host that is well, whatever this machine's neighbours are up to
+            inside = stack.enter_context(healthy_host())
         done = ansible("ansible-playbook", *words, home=tmp_path, cwd=tmp_path, inside=inside)
     assert done.returncode == 0, done.stdout + done.stderr
     recap = done.stdout.rsplit("PLAY RECAP", 1)[1]
