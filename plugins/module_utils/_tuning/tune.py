@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import glob
 import os
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +22,17 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     profiles,
     sysctl_plan,
 )
+from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import (
+    PATIENCE,
+    ChangeError,
+    make_folder,
+    overdue,
+    released,
+    unbroken,
+)
 
 OWNER = "sysctl_tuning"
-#: Seconds to wait for a change that is about to end, such as a step of adaptive buffers; a longer one is refused.
-_PATIENCE = 3.0
-#: Seconds after its deadline from which on a dead-man's timer is dead itself.
-_LATE = 150.0
+TuneError = ChangeError
 
 _PATHS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -63,14 +64,6 @@ ARGUMENTS: dict[str, Any] = {
     "deadman": {"type": "int", "default": 0},
     "force": {"type": "bool", "default": False},
 }
-
-
-class TuneError(Exception):
-    """Nothing was changed, or what was changed is taken back; the message says which. facts: more for the caller."""
-
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message)
-        self.facts = facts
 
 
 @dataclass
@@ -208,7 +201,8 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     _limits(options, plan, present, changes, errors)
     if options.adapt and options.adapt_interval:
         changes += _adaptive().timer_changes(options.folder, options.adapt_interval)
-    changes += _released(live, {change.target for change in changes} | _kept(options, plan))
+    kept = {change.target for change in changes} | _kept(options, plan)
+    changes += released(found, OWNER, kept, own_names=(limits.DROP_IN,))
     if glob.glob("/etc/systemd/system/*.wants/bpftune.service"):
         notes.append("bpftune is switched on: it stops tuning a parameter that somebody else writes, until it is restarted")
     was, will = originals.get("net.core.somaxconn"), _will(plan, present, "net.core.somaxconn")
@@ -311,27 +305,6 @@ def _kept(options: Options, plan: sysctl_plan.Plan) -> set[Object]:
     return kept
 
 
-def _released(live: list[journal.Entry], keep: set[Object]) -> list[sysctl_plan.Difference]:
-    """What an earlier run changed and this one does not want: back to its original, if nobody else changed it since."""
-    entries = [entry for entry in live if entry.target not in keep]
-    present, _why = rollback.look(entries)
-    found = []
-    for step in rollback.plan(entries, present):
-        if step.target.kind == "dir" and _shared(step.target.name):
-            continue
-        if step.verdict in ("restore", "already"):
-            found.append(sysctl_plan.Difference(step.target, step.present, step.original, release=True))
-    return found
-
-
-def _shared(folder: str) -> bool:
-    """Do others keep files in a folder that this collection made?"""
-    try:
-        return bool(set(os.listdir(folder)) - {limits.DROP_IN})
-    except OSError:
-        return False
-
-
 def _matching(pattern: str) -> list[str]:
     return sysctl.children(pattern) if "*" in pattern else [pattern]
 
@@ -350,15 +323,15 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         work = study(options, found, moved)
         _refuse(work)
         return _result(options, work, [change for change in work.changes if _differs(change)])
-    _make_folder(options.folder)
-    with lock.Lock(options.folder, OWNER, wait=_PATIENCE):
-        overdue = _overdue(options.folder)
+    make_folder(options.folder)
+    with lock.Lock(options.folder, OWNER, wait=PATIENCE):
+        late = overdue(options.folder)
         found = journal.Journal(options.folder)
         moved = _moved(options, sample, found, remember=True)
         work = study(options, found, moved)
         _refuse(work)
         changes = work.changes
-        work.notes += overdue
+        work.notes += late
         result = _result(options, work, [change for change in changes if _differs(change)])
         if not changes:
             # A run that was killed after its last write: what it wanted is in force.
@@ -384,22 +357,6 @@ def _adaptive() -> Any:
     return adaptive
 
 
-def _overdue(folder: str) -> list[str]:
-    """A change that nobody confirmed, and whose timer died with the host's or the module's process: taken back now."""
-    if not os.path.exists(os.path.join(folder, "deadman.json")):
-        return []
-    from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
-
-    waiting = deadman.armed(folder)
-    if waiting is None or float(waiting["deadline"]) + _LATE > time.time():
-        return []
-    found = journal.Journal(folder)
-    if found.find(str(waiting["change"])) is not None:
-        rollback.undo(found, str(waiting["change"]), note="nobody confirmed the change")
-    deadman.disarm(folder)
-    return [f"change {waiting['change']} was never confirmed and its timer is gone: it was taken back first"]
-
-
 def _differs(change: sysctl_plan.Difference) -> bool:
     return not objects.same(change.target, change.before, change.after)
 
@@ -407,27 +364,6 @@ def _differs(change: sysctl_plan.Difference) -> bool:
 def _refuse(work: Work) -> None:
     if work.errors:
         raise TuneError("Nothing was changed. " + "; ".join(work.errors), plan=[item.to_dict() for item in work.plan.items])
-
-
-def _make_folder(folder: str) -> None:
-    from ansible_collections.netops.fleet.plugins.module_utils._safety import files
-
-    try:
-        files.private_folder(folder)
-    except OSError as error:
-        raise TuneError(f"Nothing was changed. {folder}: {error.strerror or error}") from None
-
-
-@contextmanager
-def unbroken() -> Iterator[None]:
-    """A lost controller does not stop a change half-way; only SIGKILL does, and the journal is for that."""
-    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _apply(
@@ -534,7 +470,7 @@ def back(options: Options, check: bool) -> dict[str, Any]:
         found = journal.Journal(options.folder)
         if not rollback.select(found, OWNER):
             return rolled([], [])
-        with lock.Lock(options.folder, OWNER, wait=_PATIENCE), unbroken():
+        with lock.Lock(options.folder, OWNER, wait=PATIENCE), unbroken():
             steps = rollback.run(journal.Journal(options.folder), OWNER, options.force, note="state absent")
             deadman.disarm(options.folder)
     failed = rollback.failed(steps)
