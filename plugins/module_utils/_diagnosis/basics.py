@@ -156,7 +156,7 @@ def resolvers(facts: Facts) -> list[Finding]:
                 + [f"configured in {source}, {len(asked)} server(s) in all"],
                 fix=[f"# is {server} up and reachable on 53/udp? otherwise take it out of {source}"],
                 requirement=["D07"],
-                data={"server": server},
+                data={"server": server, "address": server},
             )
         )
     failing: dict[tuple[str, str], list[dict[str, Any]]] = {}

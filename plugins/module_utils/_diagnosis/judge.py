@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     basics,
+    causes,
     firewall,
     losses,
     parameters,
@@ -35,4 +36,5 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found = ports.find(facts, walked.moved()) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
     found += basics.find(facts) + reach.find(facts) + parameters.find(facts)
     found.sort(key=order)
-    return [one.to_dict() for one in found], answer(facts, walked, found)
+    said = answer(facts, walked, found)
+    return [one.to_dict() for one in sorted(causes.attach(facts, found), key=order)], said

@@ -55,6 +55,27 @@ class Finding:
         }
 
 
-def order(finding: Finding) -> tuple[int, int, str, str]:
-    """Sort key: what breaks traffic for certain comes first."""
-    return (SEVERITIES.index(finding.severity), GRADES.index(finding.grade), finding.id, finding.subject)
+#: What can be the cause of what stands below it, the lowest layer first. Among findings equally bad, this order counts.
+LAYERS = (
+    "interface-no-carrier",
+    "interface-no-address",
+    "neighbour-failed",
+    "firewall-drops-target",
+    "bpf-program-foreign",
+    "conntrack-nearly-full",
+    "port-not-listening",
+    "port-listens-elsewhere",
+    "accept-queue-overflow",
+    "resolver-dead",
+    "resolver-fails",
+)
+_PLACE = {name: place for place, name in enumerate(LAYERS)}
+
+
+def rank(severity: str, grade: str, name: str, subject: str) -> tuple[int, int, int, str, str]:
+    """Sort key: what breaks traffic for certain comes first, of those the lowest layer."""
+    return (SEVERITIES.index(severity), GRADES.index(grade), _PLACE.get(name, len(LAYERS)), name, subject)
+
+
+def order(finding: Finding) -> tuple[int, int, int, str, str]:
+    return rank(finding.severity, finding.grade, finding.id, finding.subject)

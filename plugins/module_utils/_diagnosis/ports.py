@@ -44,8 +44,10 @@ def find(facts: Facts, moved: list[Moved]) -> list[Finding]:
     if target is None or target.address is not None or not facts.known("sockets"):
         return []
     listeners = facts.listeners(target.proto, target.port)
+    dead = [one for one in moved if one.here and one.port is not None and not facts.listeners(target.proto, one.port)]
+    if listeners and dead and all(one.sure for one in dead):
+        return [_moved_away(facts, dead)]
     if not listeners:
-        dead = [one for one in moved if one.here and one.port is not None and not facts.listeners(target.proto, one.port)]
         return [_nobody(facts, dead)] if len(dead) == len(moved) else []
     reached = {4: covered(facts, listeners, 4), 6: covered(facts, listeners, 6)}
     present = {family for family in (4, 6) if any(one["family"] == family for one in facts.global_addresses())}
@@ -93,6 +95,22 @@ def _nobody(facts: Facts, dead: list[Moved]) -> Finding:
         fix=[f"# start the service that should listen on {target}, then check: ss -lnp 'sport = :{target.port}'"],
         requirement=REQUIREMENT,
         data={"proto": target.proto, "port": target.port},
+    )
+
+
+def _moved_away(facts: Facts, dead: list[Moved]) -> Finding:
+    """Somebody listens, but a rule sends the packets on to a port where nobody does."""
+    target = facts.asked
+    return Finding(
+        id="port-not-listening",
+        grade="proven",
+        severity="critical",
+        subject=f"{target}",
+        summary=f"{dead[0]}, where nothing listens: a connection to {target} is refused.",
+        evidence=[f"{one}, where nothing listens" for one in dead],
+        fix=[f"# remove or mend the rule {dead[0].rule}, or start what should listen on port {dead[0].port}"],
+        requirement=REQUIREMENT,
+        data={"proto": target.proto, "port": dead[0].port},
     )
 
 

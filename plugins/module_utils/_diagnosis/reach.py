@@ -60,6 +60,7 @@ def pings(facts: Facts) -> list[Finding]:
                     "# then: is the next hop's neighbour entry REACHABLE, and is the other host up?",
                 ],
                 requirement=["D01"],
+                data={"address": str(one["target"]), "status": "icmp_blocked" if blocked else status},
             )
         )
     return out
@@ -84,6 +85,7 @@ def https(facts: Facts) -> list[Finding]:
                 + [MEANING.get(str(one.get("status")), "the endpoint answers, but not as expected")],
                 fix=[f"curl -sv -o /dev/null {word(str(one['target']))}"],
                 requirement=["D04"],
+                data={"address": one.get("address"), "status": str(one["status"])},
             )
         )
     return out
@@ -115,4 +117,5 @@ def _unreached(facts: Facts, one: dict[str, Any]) -> Finding:
         evidence=[f"probe to {target}: {status}" + (f" ({one['detail']})" if one.get("detail") else "")],
         fix=[f"ip route get {word(address)}", "# then diagnose the other side with the same target"],
         requirement=["D01", "D10"],
+        data={"address": address, "port": target.port, "status": status},
     )

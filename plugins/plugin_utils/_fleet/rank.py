@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import model
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.schema import GRADES, SEVERITIES
 
 MAX_CAUSES = 50
@@ -18,9 +19,9 @@ _MAX_NAMED = 200
 _SILENT = len(GRADES)
 
 
-def finding_order(finding: dict[str, Any]) -> tuple[int, int, str, str]:
+def finding_order(finding: dict[str, Any]) -> tuple[int, int, int, str, str]:
     """What breaks traffic for certain comes first."""
-    return (SEVERITIES.index(finding["severity"]), GRADES.index(finding["grade"]), finding["id"], finding["subject"])
+    return model.rank(finding["severity"], finding["grade"], finding["id"], finding["subject"])
 
 
 def rank(status: str, findings: list[dict[str, Any]]) -> int:

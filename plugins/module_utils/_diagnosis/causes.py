@@ -1,0 +1,117 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""Consequences go to their cause: what fails only because something below it is broken is told with it, not beside it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import SEVERITIES, Finding
+
+#: How a probe fails when its packets, or the answers, do not arrive.
+_SILENT = ("timeout", "unreachable", "prohibited")
+_MOST_LINES = 12
+
+Explains = Callable[[Facts, Finding, Finding], bool]
+
+
+def attach(facts: Facts, findings: list[Finding]) -> list[Finding]:
+    """The findings without those that another one explains; that one tells them, and is as bad as the worst of them."""
+    left = list(findings)
+    for name, explains in _EXPLAINS:
+        for cause in [one for one in left if one.id == name]:
+            for other in [one for one in left if one is not cause and explains(facts, cause, one)]:
+                left.remove(other)
+                _note(cause, other)
+    return left
+
+
+def _note(cause: Finding, consequence: Finding) -> None:
+    told = cause.data.setdefault("consequences", [])
+    told.append({"id": consequence.id, "subject": consequence.subject})
+    if len(told) <= _MOST_LINES:
+        cause.evidence.append(f"consequence: {consequence.summary}")
+    # Whatever the other explained is explained by this one now.
+    cause.data["consequences"] += consequence.data.get("consequences") or []
+    if SEVERITIES.index(consequence.severity) < SEVERITIES.index(cause.severity):
+        cause.severity = consequence.severity
+
+
+def _unreachable(other: Finding) -> bool:
+    """Something elsewhere that does not answer."""
+    if other.id in ("target-unreachable", "ping-unreachable", "http-probe-failed", "resolver-dead"):
+        return other.data.get("status", "timeout") in _SILENT
+    return other.id == "connections-piled-up" and other.data.get("state") == "SYN_SENT"
+
+
+def _by_link(facts: Facts, cause: Finding, other: Finding) -> bool:
+    link = cause.data.get("link")
+    if other.data.get("dev") == link or (other.id == "interface-no-address" and other.data.get("link") == link):
+        return True
+    ways = {hop.get("dev") for route in facts.default_routes() for hop in facts.hops(route)}
+    return _unreachable(other) and link in ways and ways <= {link, None}
+
+
+def _by_neighbour(facts: Facts, cause: Finding, other: Finding) -> bool:
+    if not _unreachable(other):
+        return False
+    if cause.data.get("role") == "default gateway":
+        return not _on_link(facts, other.data.get("address"))
+    return bool(other.data.get("address") == cause.data.get("address"))
+
+
+def _on_link(facts: Facts, address: object) -> bool:
+    """Is an address in a subnet of this host, so that no gateway is needed for it?"""
+    import ipaddress
+
+    try:
+        number = ipaddress.ip_address(str(address))
+    except ValueError:
+        return False
+    return any(
+        number in ipaddress.ip_network(f"{one['address']}/{one['prefix']}", strict=False) for one in facts.items("addresses")
+    )
+
+
+def _by_rule(facts: Facts, cause: Finding, other: Finding) -> bool:
+    """A rule that stops the target stops its probe, and leaves its connections half open."""
+    target = facts.target
+    if target is None:
+        return False
+    if target.address is not None and other.id == "target-unreachable":
+        return True
+    if target.address is not None and other.data.get("address") == target.address and _unreachable(other):
+        return other.data.get("port") in (None, target.port)
+    states = ("SYN_SENT",) if target.address is not None else ("SYN_RECV",)
+    return (
+        other.id == "connections-piled-up"
+        and other.data.get("state") in states
+        and other.data.get("port") == f"{target.proto}/{target.port}"
+    )
+
+
+def _by_queue(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    port = cause.data.get("port")
+    return (
+        port is not None
+        and other.id == "connections-piled-up"
+        and other.data.get("port") == f"tcp/{port}"
+        and other.data.get("state") in ("SYN_RECV", "CLOSE_WAIT")
+    )
+
+
+def _by_resolver(_facts: Facts, _cause: Finding, other: Finding) -> bool:
+    return other.data.get("status") == "no_name"
+
+
+#: (cause, whether it explains another finding), the lowest layer first: each consequence goes to the deepest cause.
+_EXPLAINS: tuple[tuple[str, Explains], ...] = (
+    ("interface-no-carrier", _by_link),
+    ("neighbour-failed", _by_neighbour),
+    ("firewall-drops-target", _by_rule),
+    ("accept-queue-overflow", _by_queue),
+    ("resolver-dead", _by_resolver),
+)

@@ -1,0 +1,123 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The corpus' witness: ``ask.py QUESTION [argument ...]`` ends with status 0 when the traffic in question works.
+
+It uses nothing of the collection. Some questions only make traffic for a while (flood, connections).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+import time
+import urllib.request
+
+PATIENCE = 0.7
+
+
+def connect(address: str, port: str) -> bool:
+    try:
+        socket.create_connection((address, int(port)), PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def serves(address: str, port: str) -> bool:
+    """A whole exchange: a connection that is only queued gives no answer."""
+    try:
+        with socket.create_connection((address, int(port)), PATIENCE) as sock:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return sock.recv(64).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def http(url: str, body: str = "") -> bool:
+    """With the system's trust store and the time of this machine."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return answer.status == 200 and body in answer.read().decode()
+    except OSError:
+        return False
+
+
+def ping(address: str, size: str = "56", count: str = "1") -> bool:
+    """Echo requests over IPv4 with the DF bit; are all answered?"""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sock.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER: always set DF, send nothing in fragments
+    sock.settimeout(PATIENCE)
+    token = os.urandom(int(size))
+    for number in range(int(count)):
+        header = struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, number)
+        try:
+            sock.sendto(header[:2] + struct.pack("!H", _checksum(header + token)) + header[4:] + token, (address, 0))
+            while True:
+                data = sock.recv(65536)
+                if data[20] == 0 and data[28:] == token and data[26:28] == struct.pack("!H", number):
+                    break
+        except OSError:
+            return False
+    return True
+
+
+def _checksum(data: bytes) -> int:
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def name(text: str, address: str = "") -> bool:
+    """As programs of this host resolve it."""
+    try:
+        found = {item[4][0] for item in socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return False
+    return not address or address in found
+
+
+def burst(address: str, port: str, count: str) -> bool:
+    """Do so many connections one after the other all open at once?"""
+    return all(connect(address, port) for _ in range(int(count)))
+
+
+def carrier(link: str) -> bool:
+    with open(f"/sys/class/net/{link}/carrier", encoding="ascii") as file:
+        return file.read().strip() == "1"
+
+
+def flood(address: str, port: str, seconds: str, size: str = "100", pause: str = "0") -> bool:
+    """UDP datagrams for a while."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    until = time.monotonic() + float(seconds)
+    while time.monotonic() < until:
+        try:
+            sock.sendto(b"x" * int(size), (address, int(port)))
+        except OSError:
+            pass
+        time.sleep(float(pause))
+    return True
+
+
+def connections(address: str, port: str, count: str, seconds: str) -> bool:
+    """Opens so many connections, does not wait for them, and holds them for a while."""
+    kept = []
+    for _ in range(int(count)):
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.connect_ex((address, int(port)))
+        kept.append(sock)
+    print("ready", flush=True)
+    time.sleep(float(seconds))
+    return True
+
+
+QUESTIONS = {one.__name__: one for one in (connect, serves, http, ping, name, burst, carrier, flood, connections)}
+
+if __name__ == "__main__":
+    sys.exit(0 if QUESTIONS[sys.argv[1]](*sys.argv[2:]) else 1)

@@ -1,0 +1,158 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One fault, or one healthy host, from its file to what the diagnosis says of it. The files' form: docs/dev/faults.md."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.faults.world import World
+
+FAULTS = Path(__file__).resolve().parent / "corpus"
+HEALTHY = FAULTS.parent / "healthy"
+_KEYS = {
+    "summary", "rows", "drill", "target", "ask", "window", "setup", "during", "inject", "revert", "peer", "traffic", "symptom",
+    "expect", "also", "substituted",
+}  # fmt: skip
+
+
+class CorpusError(Exception):
+    """A file is not of the form, or its fault does not do what it says."""
+
+
+@dataclass
+class Entry:
+    """A file: its name, and what is in it."""
+
+    name: str
+    data: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data.get(key)
+
+
+@dataclass
+class Outcome:
+    """What the diagnosis said. seconds: one reading of the host, its window included. stray: findings that are not true of it."""
+
+    name: str
+    seconds: float
+    findings: list[dict[str, Any]]
+    first: bool = True
+    stray: list[dict[str, Any]] = field(default_factory=list)
+    after: list[dict[str, Any]] = field(default_factory=list)
+
+    def told(self) -> str:
+        return "; ".join(f"{one['id']} [{one['subject']}]" for one in self.findings) or "nothing"
+
+
+def load(folder: Path) -> list[Entry]:
+    """Raises CorpusError for a file of another form."""
+    entries = []
+    for path in sorted(folder.glob("*.yml")):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        strange = set(data) - _KEYS
+        if strange or not data.get("summary") or not isinstance(data.get("rows"), list):
+            raise CorpusError(
+                f"{path}: {', '.join(sorted(strange)) or 'no summary or no rows'}; allowed are {', '.join(sorted(_KEYS))}"
+            )
+        entries.append(Entry(path.stem, data))
+    return entries
+
+
+def is_expected(finding: dict[str, Any], expect: dict[str, Any]) -> bool:
+    return bool(finding["id"] == expect["id"] and fnmatchcase(finding["subject"], str(expect.get("subject", "*"))))
+
+
+def run(entry: Entry) -> Outcome:
+    """Inject, see the symptom, diagnose, take back, see that the symptom is gone and the diagnosis silent."""
+    with World() as world:
+        if entry["setup"]:
+            _setup(world, entry["setup"])
+        _symptom(world, entry, works=True, when="before the fault")
+        if entry["during"]:
+            _setup(world, entry["during"])
+        peer = entry["peer"] or {}
+        if peer.get("inject"):
+            world.peer.shell(peer["inject"])
+        if entry["inject"]:
+            world.host.shell(entry["inject"])
+        traffic = _traffic(world, entry)
+        _symptom(world, entry, works=False, when="during the fault")
+        evidence, seconds = world.collect(entry["target"], entry["ask"] or {}, float(entry["window"] or 0))
+        outcome = Outcome(entry.name, seconds, evidence["findings"])
+        expect = entry["expect"]
+        outcome.first = bool(outcome.findings) and is_expected(outcome.findings[0], expect)
+        known = [expect, *({"id": name} for name in entry["also"] or [])]
+        outcome.stray = [one for one in outcome.findings if not any(is_expected(one, each) for each in known)]
+        for process in traffic:
+            process.terminate()
+            process.wait()
+        if entry["revert"]:
+            world.host.shell(entry["revert"])
+        if peer.get("revert"):
+            world.peer.shell(peer["revert"])
+        if entry["revert"] or peer.get("revert"):
+            _symptom(world, entry, works=True, when="after it was taken back")
+            evidence, _seconds = world.collect(entry["target"], entry["ask"] or {}, float(entry["window"] or 0))
+            outcome.after = evidence["findings"]
+        return outcome
+
+
+def run_healthy(entry: Entry) -> Outcome:
+    with World() as world:
+        if entry["setup"]:
+            _setup(world, entry["setup"])
+        _symptom(world, entry, works=True, when="on the healthy host")
+        traffic = _traffic(world, entry)
+        evidence, seconds = world.collect(entry["target"], entry["ask"] or {}, float(entry["window"] or 0))
+        for process in traffic:
+            process.terminate()
+            process.wait()
+        return Outcome(entry.name, seconds, evidence["findings"], stray=list(evidence["findings"]))
+
+
+def _setup(world: World, steps: dict[str, Any]) -> None:
+    """``{stop: true}`` ends the model server; host, peer: shell lines; host_serves, peer_serves: services that go on."""
+    if steps.get("stop"):
+        world.server.terminate()
+        world.server.wait()
+    if steps.get("stop_resolver"):
+        world.resolver.terminate()
+        world.resolver.wait()
+    for side, place in (("host", world.host), ("peer", world.peer)):
+        if steps.get(side):
+            place.shell(steps[side])
+        for service in steps.get(f"{side}_serves") or []:
+            place.background(f"exec $SERVE {service}")
+
+
+def _traffic(world: World, entry: Entry) -> list[Any]:
+    started = []
+    for one in entry["traffic"] or []:
+        place = world.host if one["at"] == "host" else world.peer
+        started.append(
+            place.background(f"exec $ASK {one['run']}")
+            if one.get("ready")
+            else place.start(["sh", "-c", f"exec $ASK {one['run']}"])
+        )
+    return started
+
+
+def _symptom(world: World, entry: Entry, works: bool, when: str) -> None:
+    """The witness must see the traffic work, or fail. It is asked for a while: queues fill and empty, neighbours are found."""
+    symptom = entry["symptom"]
+    if not symptom:
+        return
+    place = world.host if symptom["at"] == "host" else world.peer
+    deadline = time.monotonic() + 8
+    while (place.shell(f"exec $ASK {symptom['run']}", check=False).returncode == 0) != works:
+        if time.monotonic() > deadline:
+            raise CorpusError(f"{entry.name}: {when} the traffic ({symptom['run']}) {'fails' if works else 'works'}")

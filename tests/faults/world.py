@@ -1,0 +1,196 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The world a fault happens in: a host and its gateway, both network namespaces with files of their own.
+
+The host (10.77.0.1, fd77::1 on ``eth0``) serves tcp/1678. The gateway (10.77.0.2, fd77::2) is its peer, resolver and time server,
+and stands for 10.88.0.1 and fd88::1, addresses beyond it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.kernel.conftest import Namespace
+
+HERE = Path(__file__).resolve().parent
+PORT = "1678"
+#: What fault files use; the role drill gives LINK, PORT, PEER4, PEER6, GATEWAY4 and GATEWAY6 of the real host.
+ENVIRONMENT = {
+    "LINK": "eth0",
+    "PORT": PORT,
+    "HOST4": "10.77.0.1",
+    "HOST6": "fd77::1",
+    "PEER4": "10.77.0.2",
+    "PEER6": "fd77::2",
+    "GATEWAY4": "10.77.0.2",
+    "GATEWAY6": "fd77::2",
+    "FAR4": "10.88.0.1",
+    "FAR6": "fd88::1",
+}
+_PREPARE = """
+mount -t tmpfs none /mnt
+mkdir /mnt/etc /mnt/machine /mnt/bin
+printf 'nameserver 10.77.0.2\\n' >/mnt/etc/resolv.conf
+printf '127.0.0.1 localhost\\n::1 localhost\\n' >/mnt/etc/hosts
+printf 'hosts: files dns\\n' >/mnt/etc/nsswitch.conf
+for file in resolv.conf hosts nsswitch.conf; do mount --bind /mnt/etc/$file /etc/$file; done
+for file in cpu memory io; do
+  printf 'some avg10=0.00 avg60=0.00 avg300=0.00 total=0\\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\\n' >/mnt/machine/$file
+  [ ! -e /proc/pressure/$file ] || mount --bind /mnt/machine/$file /proc/pressure/$file
+done
+mount -t tmpfs none /usr/local/sbin
+echo ready
+exec cat
+"""
+COLLECT = """
+import json, sys, time
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import collect
+params = json.loads(sys.argv[1])
+begun = time.monotonic()
+evidence = collect.collect(collect.Options.from_params(params))
+print(json.dumps({"seconds": time.monotonic() - begun, "evidence": evidence}))
+"""
+
+
+class Place(Namespace):
+    """A network namespace with a mount namespace that lasts: own files of /etc, and a machine at rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._root = subprocess.Popen(
+            ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-euc", _PREPARE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._root.stdout is not None
+        if self._root.stdout.readline().strip() != "ready":
+            self.remove()
+            raise AssertionError("the place's files could not be prepared")
+
+    def argv(self, argv: list[str]) -> list[str]:
+        root = getattr(self, "_root", None)
+        if root is None:
+            return super().argv(argv)
+        return ["nsenter", f"--target={root.pid}", "--net", "--mount", "--uts", *argv]
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Of servers, witnesses and fault lines alike."""
+        return {
+            **Namespace.environment(),
+            **ENVIRONMENT,
+            "ASK": f"{sys.executable} {HERE / 'ask.py'}",
+            "SERVE": f"{sys.executable} {HERE / 'services.py'}",
+            "PYTHON": sys.executable,
+            "BPF": f"{sys.executable} {HERE.parent / 'kernel' / 'bpf_tools.py'}",
+        }
+
+    def shell(self, lines: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(["sh", "-euc", lines], check=check, env=self.environment())
+
+    def serve(self, *service: str) -> subprocess.Popen[str]:
+        return self.start([sys.executable, str(HERE / "services.py"), *service], "ready")
+
+    def background(self, lines: str) -> subprocess.Popen[str]:
+        """Shell lines that run until the place is removed; returns once they have printed ``ready``."""
+        return self.start(["sh", "-euc", lines], "ready")
+
+    def remove(self) -> None:
+        for process in self._started:
+            try:
+                os.killpg(process.pid, 9)
+            except ProcessLookupError:
+                pass
+        super().remove()
+        self._root.kill()
+        self._root.wait()
+        for pipe in (self._root.stdin, self._root.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class World:
+    """Use as a context manager. host: the one that is diagnosed. peer: its gateway, resolver, time server and only peer."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        try:
+            self.host, self.peer = self._place(), self._place()
+            self._wire()
+            self._services()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _place(self) -> Place:
+        self.places.append(Place())
+        return self.places[-1]
+
+    def _wire(self) -> None:
+        # From outside: a namespace made after a place's mounts were set apart has no name in there.
+        words = [
+            "ip",
+            "-n",
+            self.host.name,
+            "link",
+            "add",
+            "eth0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.peer.name,
+        ]
+        subprocess.run(words, check=True)
+        self.peer.shell(
+            "ip addr add $PEER4/24 dev eth0; ip -6 addr add $PEER6/64 dev eth0 nodad\n"
+            "ip addr add $FAR4/32 dev lo; ip -6 addr add $FAR6/128 dev lo nodad; ip link set eth0 up\n"
+            "sysctl -qw net.ipv4.ip_forward=1"
+        )
+        self.host.shell(
+            "ip addr add $HOST4/24 dev eth0; ip -6 addr add $HOST6/64 dev eth0 nodad; ip link set eth0 up\n"
+            "ip route add default via $GATEWAY4; ip -6 route add default via $GATEWAY6"
+        )
+
+    def _services(self) -> None:
+        self.server = self.host.serve("web", "::", PORT)
+        self.peer.serve("web", "::", PORT)
+        self.resolver = self.peer.serve("dns", "10.77.0.2")
+        self.clock = self.peer.serve("ntp", "10.77.0.2")
+
+    def collect(self, target: str | None, ask: dict[str, Any], window: float) -> tuple[dict[str, Any], float]:
+        """(evidence of the host, seconds it took)."""
+        params = {
+            "target": target,
+            "window": window,
+            "names": [],
+            "ping": [],
+            "http": [],
+            "ntp": [],
+            "peers": [{"host": "gateway", "address": ENVIRONMENT["PEER4"]}],
+            "set_elements": 4096,
+            "probe_timeout": 0.7,
+            **ask,
+        }
+        done = self.host.run([sys.executable, "-c", COLLECT, json.dumps(params)], env=self.host.environment())
+        found = json.loads(done.stdout.splitlines()[-1])
+        return found["evidence"], found["seconds"]
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        for place in self.places:
+            place.remove()
