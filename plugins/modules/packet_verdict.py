@@ -72,6 +72,9 @@ options:
         description: Mark of the packet.
         type: int
         default: 0
+      source_mac:
+        description: Hardware address of the frame's sender, for packets from the wire. Not known by default.
+        type: str
       tos:
         description: The whole type of service or traffic class byte. Not known by default.
         type: int
@@ -181,7 +184,9 @@ verdicts:
       type: str
       returned: always
     possible:
-      description: What could decide otherwise, each with C(verdict), C(why), C(what), and C(rule) where it is one.
+      description: >-
+        What could decide otherwise, or do the same before RV(verdicts[].decided_by); each with C(verdict), C(why), C(what), and
+        C(rule) where it is one.
       type: list
       elements: dict
       returned: always

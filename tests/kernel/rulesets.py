@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Random packet filters of every back end, routes and packets, drawn from small pools so that rules and packets meet.
 
+Seeds from WIDE on know more of the languages; below it a seed makes what it always made, because some are kept as regressions.
+
 Every rule counts its packets: the kernel's own word on which rule decided. The same seed gives the same case.
 """
 
@@ -26,6 +28,7 @@ PREFIXES = {
     6: ("fd77::/64", "fd77::/125", "fd78::/64", "fd00::/8", "2001:db8::/32", "fd90::/15", "fd77::80/121"),
 }
 PORTS = (22, 53, 80, 443, 1678, 8080)
+WIDE = 100_000
 MARKS = (1, 2, 0x10, 0x33)
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "sctp": 132}
 
@@ -48,6 +51,7 @@ class Maker:
     def __init__(self, seed: int) -> None:
         self.r = random.Random(seed)
         self.case = Case()
+        self.wide = seed >= WIDE
 
     def one(self, values: Any) -> Any:
         return self.r.choice(values)
@@ -78,7 +82,86 @@ class Maker:
         low = self.r.randint(1, 2000)
         return f"{low}-{low + self.r.randint(1, 3000)}"
 
+    def nft_rare(self, table: str, hook: str | None, family: int) -> str:
+        """Matches that few rulesets have."""
+        ip = "ip" if family == 4 else "ip6"
+        pool = [
+            "ip saddr & 255.255.255.0 == 10.77.0.0" if family == 4 else "ip6 saddr & ffff:ffff:ffff:ffff:: == fd77::",
+            f"{ip} daddr . th dport {{ {self.one(DADDR[family])} . {self.one(PORTS)}, {self.one(DADDR[family])} . 1-2000 }}",
+            f"{ip} saddr . {ip} daddr {{ {self.one(PREFIXES[family])} . {self.one(DADDR[family])} }}",
+            f"{ip} saddr . tcp dport vmap {{ {self.one(SADDR[family])} . {self.one(PORTS)} : {self.one(('accept', 'drop'))} }}",
+            f"{ip} length {self.one(('< 41', '> 40', '1-60'))}" if family == 4 else "meta length 40-80",
+            f"{ip} ecn {self.one(('not-ect', 'ce'))}",
+            "meta protocol ip6" if family == 6 else "meta protocol ip",
+            "tcp flags { syn, ack }",
+            "tcp flags & (fin | syn | rst | ack) == syn",
+            "tcp flags syn / syn,ack",
+            "numgen random mod 2 0",
+            "sctp dport 22-8080",
+            "th dport { 53, 1678, 8080-9000 }",
+            "meta l4proto . th dport { tcp . 1678, udp . 53 }",
+            f"meta mark . {ip} saddr {{ 0 . {self.one(SADDR[family])} }}",
+        ]  # fmt: skip
+        if family == 6:
+            pool += ["exthdr hbh exists", "exthdr frag missing", "ip6 nexthdr { tcp, udp }"]
+        else:
+            pool += ["ip protocol != tcp", "ip frag-off & 0x1fff == 0", "ip version 4"]
+        if table != "netdev":
+            pool += [
+                f"ct state new {ip} saddr != {self.one(PREFIXES[family])}",
+                "ct state vmap { established : accept, invalid : drop }",
+                "ct original proto-dst 1678" if hook in ("input", "forward") else "ct l3proto ipv4",
+                "ct direction reply",
+                "ct status != confirmed",
+                "ct protocol tcp",
+            ]
+            if hook == "postrouting":
+                pool += ['oifname { "ma", "lo" }', "oif mb", "meta skuid 0", "meta skuid != 0"]
+            if hook in ("prerouting", "input", "forward"):
+                pool += [
+                    f"ether saddr {self.one(('02:00:00:00:00:01', '02:00:00:00:00:02'))}",
+                    "ether daddr != 02:00:00:00:00:11",
+                    'iifname . meta l4proto { "ma" . tcp, "lo" . udp }',
+                ]
+            if hook in ("prerouting", "input"):
+                pool += [
+                    "fib saddr type local",
+                    "fib saddr oif exists",
+                    "fib saddr . iif oif != 0",
+                    "fib daddr type { local, unicast }",
+                ]
+        return str(self.one(pool))
+
+    def nft_rare_done(self, table: str, hook: str | None, family: int) -> str:
+        """Statements that few rulesets have; the rule goes on behind them or ends."""
+        ip = "ip" if family == 4 else "ip6"
+        keys = self.r.sample(PORTS, 3)
+        pool = [
+            f"update @seen{family} {{ {ip} saddr }} counter",
+            f"{ip} saddr @seen{family} counter",
+            f"add @seen{family} {{ {ip} saddr }} counter accept",
+            f"counter tcp dport vmap {{ {keys[0]} : accept, {keys[1]}-{keys[1] + 20} : drop, * : return }}",
+            "counter udp dport vmap { 53 : accept, 80-1000 : drop, * : continue }",
+            'counter log prefix "seen " accept',
+            "counter quota over 1000 mbytes drop",
+            "counter ct count over 100 drop" if table != "netdev" else "counter",
+            f"counter numgen inc mod 2 vmap {{ 0 : accept, 1 : {self.one(('accept', 'drop'))} }}",
+        ]
+        if table != "netdev":
+            marks = ", ".join(f"{key} : {self.one(MARKS)}" for key in keys)
+            pool += [
+                f"counter meta mark set tcp dport map {{ {marks} }}",
+                "counter meta mark set tcp dport map @marks",
+                f"counter meta mark set {ip} saddr map {{ {self.one(SADDR[family])} : 2 }} accept",
+                "counter ct mark set meta mark",
+                "counter ct mark set ct mark & 0xf0 | 0x2",
+                f"counter {ip} dscp set {self.one(('cs1', 'ef'))}",
+            ]
+        return str(self.one(pool))
+
     def nft_match(self, table: str, hook: str | None) -> str:
+        if self.wide and self.chance(0.2):
+            return self.nft_rare(table, hook, self.one({"ip": (4,), "ip6": (6,)}.get(table, (4, 6))))
         families = {"ip": (4,), "ip6": (6,)}.get(table, (4, 6))
         family = self.one(families)
         ip = "ip" if family == 4 else "ip6"
@@ -141,6 +224,8 @@ class Maker:
         family = {"ip": 4, "ip6": 6}.get(table) or self.one((4, 6))
         if nat and kind < 0.55:
             return self.nft_nat(table, hook, family, matches)
+        if self.wide and self.chance(0.12):
+            return f"{matches} {self.nft_rare_done(table, hook, family)}"
         if kind < 0.08 and table != "netdev":
             done = self.one(
                 (f"meta mark set {self.one(MARKS)}", "meta mark set meta mark or 0x10", "ct mark set 1", "meta mark set ct mark")
@@ -170,6 +255,15 @@ class Maker:
     def nft_nat(self, table: str, hook: str | None, family: int, matches: str) -> str:
         name = "" if table in ("ip", "ip6") else " ip" if family == 4 else " ip6"
         ports = self.one(("tcp", "udp"))
+        if self.wide and hook in ("prerouting", "output") and self.chance(0.4):
+            one, two = self.r.sample(PORTS, 2)
+            there = [self.one(DADDR[family][:6]) for _ in range(3)]
+            shown = [f"{one} : {there[0]}", f"{two} : {there[1]}"]
+            if self.chance(0.3):
+                return f"{matches} counter dnat{name} to tcp dport map @goals{family}"
+            if self.chance(0.4):
+                shown = [f"{one} : {there[0]} . {self.one(PORTS)}", f"{two} : {there[1]} . {self.one(PORTS)}"]
+            return f"{matches} counter dnat{name} to {ports} dport map {{ {', '.join(shown)} }}"
         if hook in ("prerouting", "output"):
             address = self.one(DADDR[family][:6])
             shown = address if family == 4 else f"[{address}]"
@@ -218,6 +312,13 @@ class Maker:
             pairs = ", ".join(dict.fromkeys(f"{self.one(SADDR[family])} . {self.one(PORTS)}" for _ in range(4)))
             lines.append(f"set pair{family} {{ type {kind} . inet_service; elements = {{ {pairs} }}; }}")
         entries = ", ".join(f"{port} : {self.one(('accept', 'drop', 'continue', 'return'))}" for port in self.r.sample(PORTS, 3))
+        if self.wide:
+            for family, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+                lines.append(f"set seen{family} {{ type {kind}; flags dynamic; size 1000; }}")
+                goals = ", ".join(f"{port} : {self.one(DADDR[family][:6])}" for port in self.r.sample(PORTS, 3))
+                lines.append(f"map goals{family} {{ type inet_service : {kind}; elements = {{ {goals} }}; }}")
+            marks = ", ".join(f"{port} : {self.one(MARKS)}" for port in self.r.sample(PORTS, 3))
+            lines.append(f"map marks {{ type inet_service : mark; elements = {{ {marks} }}; }}")
         lines.append(f"map ports {{ type inet_service : verdict; elements = {{ {entries} }}; }}")
         return lines
 
@@ -254,7 +355,36 @@ class Maker:
 
     # --- iptables
 
-    def ipt_match(self, family: int, chain: str, sets: list[tuple[str, str]]) -> str:
+    def ipt_rare(self, family: int, chain: str, table: str) -> str:
+        """Matches that few rulesets have."""
+        bang = "! " if self.chance(0.3) else ""
+        pool = [
+            "-m ecn --ecn-ip-ect 0",
+            f"-m tos {bang}--tos {self.one(('0x00', '0x20', '0x20/0xff'))}",
+            f"-m dscp {bang}--dscp {self.one(('0x00', '0x08', '0x2e'))}",
+            f"-p tcp -m tcp {bang}--sport 20000:20003",
+            f"-p tcp -m tcp {bang}--tcp-flags FIN,SYN,RST,ACK SYN",
+            "-m statistic --mode random --probability 0.5",
+            "-m limit --limit 1/hour --limit-burst 1",
+            "-m connmark ! --mark 0x1",
+            "-m conntrack --ctdir ORIGINAL",
+            f"-m conntrack {bang}--ctproto 6",
+            f"-m conntrack {bang}--ctorigdst {self.one(DADDR[family])}",
+            f"-m physdev {bang}--physdev-is-bridged",
+        ]
+        if chain in ("INPUT", "FORWARD", "PREROUTING"):
+            pool += [f"-m mac {bang}--mac-source 02:00:00:00:00:01"]
+        if table in ("raw", "mangle") and chain == "PREROUTING":
+            pool += [f"-m rpfilter {self.one(('', '--loose', '--invert', '--validmark', '--loose --invert'))}".strip()] * 3
+        if chain in ("OUTPUT", "POSTROUTING"):
+            pool += [f"-m owner {bang}--uid-owner {self.one((0, 7))}", f"-m addrtype {bang}--src-type LOCAL"]
+        if family == 6:
+            pool += [f"-m {self.one(('hbh', 'frag', 'rt', 'dst'))}"]
+        return str(self.one(pool))
+
+    def ipt_match(self, family: int, chain: str, sets: list[tuple[str, str]], table: str = "") -> str:
+        if self.wide and self.chance(0.2):
+            return self.ipt_rare(family, chain, table)
         bang = "! " if self.chance(0.15) else ""
         kind = self.r.randint(0, 19)
         side = self.one("sd")
@@ -329,17 +459,25 @@ class Maker:
 
     def ipt_rule(self, table: str, chain: str, family: int, users: list[str], sets: list[tuple[str, str]]) -> str:
         place = "RAW" if table == "raw" else chain if chain[0] != "U" else "OUTPUT"
-        matches = [self.ipt_match(family, place, sets) for _ in range(self.r.choices((0, 1, 2), (1, 6, 3))[0])]
+        matches = [
+            self.ipt_match(family, chain if self.wide and place == "RAW" else place, sets, table)
+            for _ in range(self.r.choices((0, 1, 2), (1, 6, 3))[0])
+        ]
         protocols = [one for one in matches if one.startswith(("-p ", "! -p "))]
         matches = [one for one in matches if one and one not in protocols[1:]]
         if chain[0] == "U":
-            matches = [one for one in matches if "addrtype" not in one and " -i " not in f" {one}"]
+            hooked = ("addrtype", "-m owner", "-m mac", "-m rpfilter")  # fit for some hooks only
+            matches = [one for one in matches if " -i " not in f" {one}" and not any(word in one for word in hooked)]
         target = self.ipt_target(table, chain, family, users, protocols[0] if protocols else "")
         return f"-A {chain} {' '.join(dict.fromkeys(matches))} {target}".replace("  ", " ")
 
     def ipt_target(self, table: str, chain: str, family: int, users: list[str], protocol: str) -> str:
         if users and self.chance(0.2):
             return f"{'-g' if self.chance(0.25) else '-j'} {self.one(users)}"
+        if self.wide and table == "mangle" and self.chance(0.15):
+            return self.one(("-j LOG", "-j DSCP --set-dscp 0x08", f"-j {'TTL --ttl-set' if family == 4 else 'HL --hl-set'} 33"))
+        if self.wide and table == "nat" and chain in ("PREROUTING", "OUTPUT", "POSTROUTING") and self.chance(0.2):
+            return f"-j NETMAP --to {'10.78.0.0/29' if family == 4 else 'fd78::/125'}"
         if table == "nat":
             ported = protocol.startswith(("-p tcp", "-p udp"))
             if chain in ("PREROUTING", "OUTPUT") and self.chance(0.6):
@@ -402,10 +540,16 @@ class Maker:
             lines.append(f"create {tag}mask hash:ip netmask 29")
             lines.append(f"add -exist {tag}mask 10.77.0.1")
             found.append((f"{tag}mask", "src"))
+        if self.wide:
+            echo = f"{'icmp' if family == 4 else 'icmpv6'}:{self.one(('echo-request', 'echo-reply'))}"
+            make("ipc", "hash:ip,port", [f"{self.one(SADDR[family])},{echo}", *ports[:2]], ("src,dst", "src,src"))
+            lines.append(f"create {tag}old hash:ip family {word} timeout 600 counters comment")
+            lines.extend(f"add -exist {tag}old {self.one(SADDR[family])} comment nomatch" for _ in range(2))
+            found.append((f"{tag}old", "src"))
         lines.append(f"create {tag}list list:set")
         lines.extend(f"add {tag}list {tag}{one}" for one in self.r.sample(("ip", "net", "ipp", "netif"), 2))
         found += [(f"{tag}list", "src"), (f"{tag}list", "src,dst")]
-        self.case.commands.append((["ipset", "restore"], "\n".join(lines) + "\n"))
+        self.case.commands.append((["ipset", "-exist", "restore"], "\n".join(lines) + "\n"))
         return found
 
     # --- routes and packets

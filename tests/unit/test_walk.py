@@ -231,3 +231,69 @@ def test_a_comment_never_becomes_a_command() -> None:
     assert fixes.delete(rule) == "nft delete rule inet 'fi; rm -rf /' 'in$(id)' handle 3"
     control = model.Rule("iptables-legacy", "ip", "filter", "INPUT", 4, "-A INPUT -m comment --comment \x1b[2J -j DROP")
     assert fixes.delete(control) == "iptables-legacy -t filter -D INPUT 4"
+
+
+def _act(name: str, args: dict[str, Any], terminal: bool = False) -> dict[str, Any]:
+    return {"t": "action", "name": name, "args": args, "terminal": terminal}
+
+
+BY_PORT = {"left": "tcp dport", "entries": [[22, 1], [1678, 2]]}
+
+
+@pytest.mark.parametrize(("args", "dport", "mark"), [(BY_PORT, 1678, 2), (BY_PORT, 22, 1), (BY_PORT, 80, 5)])
+def test_a_map_gives_the_mark_and_a_key_that_is_not_in_it_ends_the_rule(args: dict[str, Any], dport: int, mark: int) -> None:
+    setting = {"parts": [_act("mark", {"value": args})]}
+    asking = {"parts": [match("meta mark", mark)], "verdict": DROP}
+    assert incoming(ruleset(setting, asking), mark=5, dport=dport).verdict == "drop"
+
+
+def _nat(*parts: dict[str, Any], hook: str = "prerouting", **more: Any) -> dict[str, Any]:
+    section = ruleset({"parts": list(parts)}, **more)
+    section["chains"][0].update(hook=hook, type="nat", priority=-100 if hook == "prerouting" else 100)
+    return section
+
+
+@pytest.mark.parametrize(("dport", "goal"), [(1678, ("192.0.2.9", 80)), (22, ("192.0.2.8", 22)), (53, ("192.0.2.11", 53))])
+def test_a_map_gives_the_new_destination(dport: int, goal: tuple[str, int]) -> None:
+    entries = [[22, "192.0.2.8"], [1678, ["concat", "192.0.2.9", 80]]]
+    found = incoming(_nat(_act("dnat", {"addr": {"left": "tcp dport", "entries": entries}}, True)), dport=dport).packet
+    assert found is not None and (found.daddr, found.dport) == goal
+
+
+def test_a_named_map_that_was_not_read_leaves_the_destination_open() -> None:
+    found = incoming(_nat(_act("dnat", {"addr": {"left": "tcp dport", "map": "goals"}}, True)))
+    assert found.verdict == "unknown" and found.packet is not None and found.packet.daddr is None
+    elements = [["pair", 1678, "192.0.2.9"]]
+    one = {"backend": "nft", "family": "inet", "table": "filter", "name": "goals", "type": "inet_service", "map": "ipv4_addr"}
+    read = _nat(_act("dnat", {"addr": {"left": "tcp dport", "map": "goals"}}, True), sets=[{**one, "elements": elements}])
+    packet = incoming(read).packet
+    assert packet is not None and packet.daddr == "192.0.2.9"
+
+
+@pytest.mark.parametrize(
+    ("hook", "saddr", "daddr"), [("prerouting", "192.0.2.1", "10.7.0.11"), ("input", "10.7.0.1", "192.0.2.11")]
+)
+def test_netmap_changes_the_network_only(hook: str, saddr: str, daddr: str) -> None:
+    section = _nat(_act("netmap", {"to": ["prefix", "10.7.0.0", 24]}, True), hook=hook)
+    found = incoming(section, local=True).packet
+    assert found is not None and (found.saddr, found.daddr) == (saddr, daddr)
+
+
+def test_a_certain_drop_tells_what_may_drop_before() -> None:
+    early = {"parts": [UNKNOWN_PART], "verdict": DROP}
+    found = incoming(ruleset(early, {"parts": [match("tcp dport", 1678)], "verdict": DROP}))
+    assert found.verdict == "drop" and found.rule is not None and found.rule.handle == 12
+    assert [one.name() for one in found.possible] == ["nft inet filter input handle 11"]
+
+
+@pytest.mark.parametrize(("condition", "hit"), [
+    (match("ether saddr", "02:00:00:00:00:01"), True),
+    (match("ether saddr", "02:00:00:00:00:02", op="not in"), True),
+    (match("exthdr hbh", 1), False),
+    (match("physdev is-bridged", 1), False),
+    (match("physdev in", "eth0", op="not in"), True),
+    (match("igmp type", "membership-query"), False),
+])  # fmt: skip
+def test_fields_that_few_rules_ask_for(condition: dict[str, Any], hit: bool) -> None:
+    found = incoming(ruleset({"parts": [condition], "verdict": DROP}), smac="02:00:00:00:00:01")
+    assert found.verdict == ("drop" if hit else "accept")

@@ -33,6 +33,7 @@ PACKET: dict[str, Any] = {
     "tcp_flags": {"type": "list", "elements": "str", "choices": ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"]},
     "state": {"type": "str", "choices": list(STATES), "default": "auto"},
     "mark": {"type": "int", "default": 0},
+    "source_mac": {"type": "str"},
     "tos": {"type": "int"},
     "ttl": {"type": "int"},
     "length": {"type": "int"},
@@ -110,6 +111,8 @@ def packet_of(options: dict[str, Any], host: world.Host) -> Packet:
         icmp_code=(int(options["icmp_code"]) if options.get("icmp_code") is not None else 0) if number is not None else None,
         mark=int(options.get("mark") or 0),
         own=outgoing,
+        smac=str(options["source_mac"]).lower() if options.get("source_mac") else None,
+        dmac=facts.links.get(str(iif), {}).get("mac") if iif else None,
         lower=facts.under(iif) if iif else (),
         bridge=bool(iif) and facts.links.get(str(iif), {}).get("kind") == "bridge",
         **told,
@@ -202,7 +205,8 @@ def _text(packet: Packet, decision: walk.Decision) -> str:
     if found is None:
         return f"{what}: {decision.verdict}"
     by = f"{found['where']}: {found['text']}" if found["kind"] == "rule" else found["where"]
-    return f"{what}: {decision.verdict} by {by}"
+    earlier = "".join(f"; or before it by {one.name()}: {one.why}" for one in decision.possible[:3])
+    return f"{what}: {decision.verdict} by {by}{earlier}"
 
 
 def _shown(packet: Packet) -> dict[str, Any]:

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import model
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet, address_number
 
-NAT = frozenset({"dnat", "redirect", "snat", "masquerade"})
+NAT = frozenset({"dnat", "redirect", "snat", "masquerade", "netmap"})
+#: Hooks where a mapping of networks is one of the destination.
+TO_DESTINATION = ("prerouting", "output")
 _ALL_BITS = 0xFFFFFFFF
 #: Fields of the packet that a statement ``... set`` changes to something that is not followed.
 _PAYLOAD = {
@@ -48,13 +51,34 @@ def of_other_family(part: model.Action, packet: Packet) -> bool:
     family = part.args.get("family")
     if family in ("ip", "ip6"):
         return bool((family == "ip") != (packet.family == 4))
-    address = part.args.get("addr")
+    address = part.args.get("addr", part.args.get("to"))
     text = address[1] if isinstance(address, list) and len(address) > 1 else address
     return isinstance(text, str) and (":" in text) != (packet.family == 6)
 
 
-def apply(part: model.Action, rule: model.Rule, packet: Packet, notes: list[str]) -> Packet:
-    """The packet behind a statement, as if the rule matched for certain."""
+def asks_map(part: model.Action) -> dict[str, Any] | None:
+    """The map that gives a value of this statement."""
+    for value in part.args.values():
+        if isinstance(value, dict) and "left" in value:
+            return value
+    return None
+
+
+def with_value(part: model.Action, asked: dict[str, Any], value: Any) -> model.Action:
+    """The statement with what the map gives in its place; value None: that is not known."""
+    args = {key: one for key, one in part.args.items() if one is not asked}
+    (name,) = (key for key, one in part.args.items() if one is asked)
+    if isinstance(value, list) and value[:1] == ["concat"] and len(value) == 3:
+        args.update(addr=value[1], port=value[2])
+    else:
+        args[name] = {"expression": f"map by {asked['left']}"} if value is None else value
+    if value is None and name == "addr" and "concat" in part.args.get("type_flags", ()):
+        args["port"] = args[name]
+    return model.Action(part.name, args, part.terminal)
+
+
+def apply(part: model.Action, rule: model.Rule, packet: Packet, notes: list[str], hook: str = "") -> Packet:
+    """The packet behind a statement, as if the rule matched for certain. hook: of the base chain."""
     name = part.name
     if name == "mark":
         return packet.changed(mark=marked(part.args, packet.mark, packet))
@@ -66,7 +90,7 @@ def apply(part: model.Action, rule: model.Rule, packet: Packet, notes: list[str]
         # What is tracked already stays so (the second pass of a packet over lo).
         return packet if packet.original is not None else packet.changed(ct_state="untracked")
     if name in NAT:
-        changed = _mapped(part, packet)
+        changed = _networks(part, packet, hook) if _is_netmap(part) else _mapped(part, packet)
         notes.append(f"{rule.where()}: {name} {_shown(part.args)} → {changed.saddr or '?'}:{_port(changed.sport)}"
                      f" → {changed.daddr or '?'}:{_port(changed.dport)}")  # fmt: skip
         return changed
@@ -105,6 +129,25 @@ def _set(part: model.Action, packet: Packet) -> Packet:
     if left.endswith("dscp") and isinstance(value, int) and packet.tos is not None:
         return packet.changed(tos=packet.tos & 3 | value << 2)
     return packet.changed(**{field: None})
+
+
+def _is_netmap(part: model.Action) -> bool:
+    return part.name == "netmap" or "prefix" in part.args.get("type_flags", ())
+
+
+def _networks(part: model.Action, packet: Packet, hook: str) -> Packet:
+    """One network for another; the rest of the address stays (iptables' NETMAP, nft's ``dnat prefix to``)."""
+    there = part.name == "dnat" or (part.name == "netmap" and hook in TO_DESTINATION)
+    old = packet.daddr if there else packet.saddr
+    to = part.args.get("to", part.args.get("addr"))
+    new = None
+    if old is not None and isinstance(to, list) and to[:1] == ["prefix"]:
+        width, kind = (128, socket.AF_INET6) if packet.family == 6 else (32, socket.AF_INET)
+        rest = (1 << (width - int(to[2]))) - 1
+        was, base = address_number(old), address_number(str(to[1]))
+        if was is not None and base is not None:
+            new = socket.inet_ntop(kind, (base & ~rest | was & rest).to_bytes(width // 8, "big"))
+    return _mapped(model.Action("dnat" if there else "snat", {"addr": new if new is not None else {"expression": "?"}}), packet)
 
 
 def _mapped(part: model.Action, packet: Packet) -> Packet:

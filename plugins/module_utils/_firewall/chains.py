@@ -81,7 +81,7 @@ class Moved:
 class State:
     """What changes on the way through one base chain. mapped: a NAT statement was, may have been (None), was not met.
 
-    notes: steps for people. sure: the packet comes this way for certain.
+    notes: steps for people. sure: the packet comes this way for certain. hook: of the base chain.
     """
 
     packet: Packet
@@ -92,6 +92,7 @@ class State:
     steps: int = 0
     moved: list[Moved] = field(default_factory=list)
     sure: bool = True
+    hook: str = ""
 
 
 class Chains:
@@ -105,6 +106,7 @@ class Chains:
             self._rules.setdefault((rule.backend, rule.family, rule.table, rule.chain), []).append(rule)
         self._indexes: dict[Key, RuleIndex] = {}
         self._maps: dict[int, list[tuple[model.Element, model.Verdict]] | None] = {}
+        self._values: dict[int, list[list[Any]]] = {}
 
     def run(self, chain: model.Chain, state: State, depth: int = 0) -> Outcome:
         """Follow the packet through a chain; state.packet and state.possible are brought up to date."""
@@ -173,7 +175,14 @@ class Chains:
 
     def _act(self, part: model.Action, rule: model.Rule, chain: model.Chain, state: State, doubt: str) -> Outcome | None:
         """Follow what a statement does to the packet. "gone": the rule ends here, the chain goes on."""
-        changed = actions.apply(part, rule, state.packet, state.notes)
+        asked = actions.asks_map(part)
+        if asked is not None:
+            answer, part = self._looked_up(part, asked, rule, state.packet)
+            if answer is False:
+                return Outcome("gone")  # a map without this key ends the rule
+            if answer is None:
+                doubt = doubt or f"{asked['left']} in a map is not known"
+        changed = actions.apply(part, rule, state.packet, state.notes, state.hook)
         if part.name in ("fwd", "synproxy"):
             why = (
                 "the packet is sent on to another place"
@@ -189,7 +198,7 @@ class Chains:
             return None
         if part.name in actions.NAT and chain.type not in ("nat", None):
             return Outcome(STOP, rule, chain)
-        if part.name in ("dnat", "redirect"):
+        if part.name in ("dnat", "redirect") or (part.name == "netmap" and state.hook in actions.TO_DESTINATION):
             state.moved.append(Moved(rule, changed, not doubt and state.sure))
         if doubt:
             state.possible.append(Possible(ACCEPT, doubt, rule, packet=changed))
@@ -225,6 +234,21 @@ class Chains:
             if outcome is not None and outcome.packet is not None:
                 left.append(outcome.packet)
         return Outcome("maybe return", rule, chain, None, doubt, merged(left)) if left else None
+
+    def _looked_up(
+        self, part: model.Action, asked: dict[str, Any], rule: model.Rule, packet: Packet
+    ) -> tuple[Answer, model.Action]:
+        """A statement with the values that a map gives for this packet in it."""
+        entries = asked.get("entries")
+        if entries is None:
+            found = self.sets.find(rule, str(asked.get("map")))
+            if found is not None and found.elements is not None:
+                pairs = self._values.setdefault(id(found), [one[1:] for one in found.elements if one[:1] == ["pair"]])
+                entries = pairs if len(pairs) == len(found.elements) else None
+        if entries is None or packet.touched is None or (rule.family, rule.table, str(asked.get("map"))) in packet.touched:
+            return None, actions.with_value(part, asked, None)
+        answer, place = self.sets.value(str(asked["left"]), entries, packet)
+        return answer, actions.with_value(part, asked, entries[place][1] if answer else None)
 
     def _named(self, name: str, rule: model.Rule) -> list[tuple[model.Element, model.Verdict]] | None:
         """Entries of a named map; None when it was not read."""

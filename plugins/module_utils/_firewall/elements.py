@@ -56,6 +56,8 @@ def element_matches(left: str, element: Any, value: object) -> Answer:
     """One element against a known value."""
     if left[:4] == "fib " and left[-3:] == "oif":
         return _route_found(element, value)
+    if left[:7] == "exthdr " and element in (0, 1):
+        return value == ("exists" if element else "missing")
     if isinstance(element, str) and isinstance(value, str):
         if left in _NAMES and element.endswith("*"):
             return bool(value.startswith(element[:-1]))

@@ -175,6 +175,16 @@ def member(kind: str, text: str) -> Any:
     return found[0] if len(found) == 1 else ["concat", *found]
 
 
+def _icmp(protocol: int, text: str) -> int:
+    """``8/0`` or ``echo-request`` as the number that stands for the port. Raises OddError."""
+    kind, slash, code = text.partition("/")
+    if slash:
+        return symbols.integer(kind) << 8 | symbols.integer(code)
+    if kind not in ("echo-request", "echo-reply"):
+        raise OddError(f"ICMP message {kind} in a set")
+    return (symbols.ICMP if protocol == 1 else symbols.ICMPV6)[kind] << 8
+
+
 def _dimension(name: str, value: str) -> list[Any]:
     if name in ("ip", "net"):
         return [symbols.text_element("addr", value)]
@@ -184,7 +194,7 @@ def _dimension(name: str, value: str) -> list[Any]:
             return [6, symbols.text_element("port", protocol)]
         number = symbols.protocol(protocol)
         if number in (1, 58):
-            raise OddError("an ICMP type in a set")
+            return [number, _icmp(number, port)]
         return [number, symbols.text_element("port", port)]
     if name == "mark":
         return [symbols.integer(value)]

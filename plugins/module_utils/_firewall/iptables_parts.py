@@ -241,6 +241,8 @@ def _masked(text: str) -> tuple[int, int | None]:
 
 
 def _set(_module: str, options: list[Option], family: str, sets: dict[str, str], _parsed: Parsed) -> list[Part]:
+    # Whether its own counters count changes nothing of what it matches.
+    options = [one for one in options if one[1] not in ("--update-counters", "--update-subcounters")]
     if len(options) != 1 or options[0][1] not in ("--match-set", "--set"):
         raise OddError("a set match with more conditions")
     negated, _option, (name, sides) = options[0]
@@ -308,9 +310,7 @@ def _simple(table: dict[str, tuple[str, Callable[[str], Any]]]) -> Callable[...,
 def _tos(_module: str, options: list[Option], family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
     ((negated, _option, values),) = options
     value, mask = _masked(values[0])
-    if family == "ip6":
-        raise OddError("traffic class of IPv6")
-    return [Match("@nh,8,8", _form(negated), [value], None, mask)]
+    return [Match("ip6 tclass" if family == "ip6" else "@nh,8,8", _form(negated), [value], None, mask if mask != 0xFF else None)]
 
 
 def _span(text: str) -> Any:
@@ -327,6 +327,48 @@ def _group(_module: str, options: list[Option], _family: str, _sets: dict[str, s
         value, mask = _masked(values[0])
         parts.append(Match(left, _form(negated), [value], None, mask))
     return parts
+
+
+def _rpfilter(_module: str, options: list[Option], _family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
+    """Would an answer leave by the interface the packet came in by? (xt_rpfilter; loose: by any)"""
+    names = {option for _negated, option, _values in options}
+    if "--accept-local" in names:
+        raise OddError("--accept-local is not followed")
+    keys = " . ".join(["saddr", *(["mark"] if "--validmark" in names else []), *([] if "--loose" in names else ["iif"])])
+    return [Match(f"fib {keys} oif", "not in" if "--invert" in names else "in", ["exists"])]
+
+
+def _physdev(_module: str, options: list[Option], _family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
+    parts: list[Part] = []
+    for negated, option, values in options:
+        if option in ("--physdev-in", "--physdev-out"):
+            parts.append(
+                Match(f"physdev {option[10:]}", _form(negated), [f"{values[0][:-1]}*" if values[0][-1:] == "+" else values[0]])
+            )
+        elif option in ("--physdev-is-in", "--physdev-is-out", "--physdev-is-bridged"):
+            parts.append(Match(f"physdev {option[10:]}", _form(negated), [1]))
+        else:
+            raise OddError(f"{option} is not understood")
+    return parts
+
+
+def _ecn(_module: str, options: list[Option], family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
+    parts: list[Part] = []
+    for negated, option, values in options:
+        if option == "--ecn-ip-ect":
+            parts.append(Match(f"{'ip6' if family == 'ip6' else 'ip'} ecn", _form(negated), [symbols.integer(values[0])]))
+        elif option in ("--ecn-tcp-cwr", "--ecn-tcp-ece"):
+            parts.append(Match("tcp flags", "not bits" if negated else "bits", [0x80 if option.endswith("cwr") else 0x40]))
+        else:
+            raise OddError(f"{option} is not understood")
+    return parts
+
+
+def _header(module: str, options: list[Option], family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
+    """Extension headers of IPv6: a packet without the header matches in no way, whatever is asked about it."""
+    if family != "ip6":
+        raise OddError("an extension header")
+    return [Match(f"exthdr {module}", "in", ["exists"]), *([Unknown(f"-m {module}", "not followed")] if options else [])]
 
 
 _MATCHES: dict[str, Callable[[str, list[Option], str, dict[str, str], Parsed], list[Part]]] = {
@@ -367,6 +409,10 @@ _MATCHES: dict[str, Callable[[str, list[Option], str, dict[str, str], Parsed], l
     "ah": _simple({"--ahspi": ("ah spi", _dashed)}),
     "tcpmss": _simple({"--mss": ("tcp option maxseg size", _range)}),
     "devgroup": _group,
+    "rpfilter": _rpfilter,
+    "physdev": _physdev,
+    "ecn": _ecn,
+    **dict.fromkeys(("frag", "hbh", "dst", "rt", "mh", "srh"), _header),
 }
 
 #: Targets that change or note something and let the packet go on to the next rule.
@@ -435,7 +481,9 @@ def _target(name: str, options: dict[str, str], family: str, chains: AbstractSet
         number = options.get("--queue-balance", options.get("--queue-num", "0")).replace(":", "-")
         parsed.verdict = Verdict("queue", None, number)
     elif name in ("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"):
-        add(Action("dnat" if name == "NETMAP" else name.lower(), _nat(name, options), terminal=True))
+        add(Action(name.lower(), _nat(name, options, family), terminal=True))
+    elif name in ("DNPT", "SNPT"):
+        add(Action(f"ip6 {'daddr' if name == 'DNPT' else 'saddr'} set", {"expression": text}))
     elif name == "MARK":
         add(Action("mark", _set_mark(options)))
     elif name == "CONNMARK":
@@ -461,11 +509,11 @@ def _target(name: str, options: dict[str, str], family: str, chains: AbstractSet
         raise OddError(f"target {name}")
 
 
-def _nat(name: str, options: dict[str, str]) -> dict[str, Any]:
+def _nat(name: str, options: dict[str, str], family: str) -> dict[str, Any]:
     args: dict[str, Any] = {}
     to = options.get("--to-destination", options.get("--to-source", options.get("--to", "")))
     if name == "NETMAP":
-        return {"addr": {"expression": f"NETMAP {to}"}}
+        return {"to": symbols.text_element("addr", to if "/" in to else f"{to}/{128 if family == 'ip6' else 32}")}
     if name in ("REDIRECT", "MASQUERADE"):
         ports = options.get("--to-ports", to)
         if ports:

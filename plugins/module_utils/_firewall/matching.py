@@ -70,8 +70,9 @@ class Sets:
         if found.elements is None:
             return None
         if "th " in left and packet.proto not in ((TCP, UDP) if found.type == "bitmap:port" else _IPSET_PORTS):
-            # Of ICMP a set knows type and code; members of that kind are not read.
-            return None if packet.proto in (ICMP, ICMPV6) and found.type != "bitmap:port" else False
+            if packet.proto not in (ICMP, ICMPV6) or found.type == "bitmap:port":
+                return False
+            left = left.replace("th sport", "ipset icmp").replace("th dport", "ipset icmp")  # its type and code
         index = self._indexes.get((id(found), left))
         if index is None:
             elements = _with_netmask(found)
@@ -104,6 +105,10 @@ class Sets:
     def mapped(self, part: model.VerdictMap, entries: list[tuple[Any, model.Verdict]], packet: Packet) -> tuple[Answer, int]:
         """(True, which entry), (False, -1), or (None, -1)."""
         return self._index_of(part.left, id(entries), [key for key, _verdict in entries]).find(packet)
+
+    def value(self, left: str, entries: list[list[Any]], packet: Packet) -> tuple[Answer, int]:
+        """As ``mapped``, of a map that gives values."""
+        return self._index_of(left, id(entries), [one[0] for one in entries]).find(packet)
 
     def anonymous(self, match: model.Match, values: list[Any], packet: Packet) -> Answer:
         return self._index_of(match.left, id(values), values).find(packet)[0]
@@ -159,7 +164,8 @@ def matches(match: model.Match, rule: model.Rule, packet: Packet, sets: Sets) ->
     value = field(packet, left)
     if value is ABSENT:
         # nft puts a protocol condition of its own before a payload field: without the field the rule ends here.
-        return False
+        # iptables' owner match without a socket is what its negation says.
+        return rule.backend != model.NFT and match.op == "not in" and left in ("meta skuid", "meta skgid")
     if value is None:
         if left != "ip frag-off" or match.mask is None or match.mask & 0x4000:
             return None

@@ -97,7 +97,9 @@ class Action:
 
     mark and ct mark: ``{value, mask}``: the new mark is ``old & ~mask ^ value``, mask 0xffffffff where it is left out; with
     ``from`` (another selector) it is ``old & ~mask ^ (from & from_mask) ^ xor``. snat, dnat, redirect, tproxy: ``{addr, port,
-    flags}``, each a value or ``["range", low, high]``; ``{expression}`` where it is computed.
+    flags}``, each a value or ``["range", low, high]``; ``{left, entries: [[key, value]]}`` or ``{left, map: name}`` where a map
+    gives it, as it may give a mark (address and port as ["concat", address, port]); ``{expression}`` where it is computed.
+    netmap: ``{to: prefix}``, the network that replaces that of the address.
 
     name: log, counter, mark, ct mark, notrack, snat, dnat, masquerade, redirect, tproxy, set update, dup, fwd, flow add,
     synproxy, classify, tcpmss, dscp ... args: what it says, JSON-able.

@@ -132,6 +132,12 @@ def _statement(expression: Any, family: str, parsed: Parsed) -> None:
         )
     elif name in ("ct helper", "secmark"):
         add(Action(name, {"name": str(data)}))
+    elif name == "meter":
+        add(Unknown(_text(expression), NOT_STATIC))
+        add(Action("set update", {"op": "add", "set": str(data["name"]), "elem": _text(data["key"])}))
+    elif name == "reset":
+        ((option, what),) = data.items()
+        add(Action("reset", {"option": f"{option} {what['name']}"}))
     elif name == "xt":
         _xt(data, expression, parsed)
     else:
@@ -190,6 +196,9 @@ def left_of(expression: Any) -> list[tuple[str, str]]:
         return found
     if name in ("numgen", "jhash", "symhash"):
         return [(name, symbols.DYNAMIC)]
+    if name == "payload" and "tunnel" in data:
+        # A field of the packet inside another one.
+        return [(f"{data['tunnel']} {data['protocol']} {data['field']}", "word")]
     if name == "payload" and "base" in data:
         return [(f"@{data['base']},{data['offset']},{data['len']}", "int")]
     if name == "payload":
@@ -340,6 +349,8 @@ def _mangle(data: dict[str, Any]) -> Part:
     if name in ("meta mark", "ct mark"):
         action = "mark" if name == "meta mark" else name
         try:
+            if isinstance(value, dict) and "map" in value:
+                return Action(action, {"value": _looked_up(value, "int")})
             return Action(action, _mark(value))
         except (OddError, KeyError, TypeError, ValueError):
             return Action(action, {"expression": _text(value)})
@@ -381,11 +392,30 @@ def _nat(data: Any) -> dict[str, Any]:
         elif key == "family":
             args["family"] = str(value)
         elif key in ("addr", "port"):
-            try:
-                args[key] = element([("", "addr" if key == "addr" else "port")], value)
-            except OddError:
-                args[key] = {"expression": _text(value)}
+            args[key] = _looked_up(value, "addr" if key == "addr" else "port")
     return args
+
+
+def _looked_up(value: Any, kind: str) -> Any:
+    """A value, one that a map gives (shape: model.Action), or ``{expression}`` for one that is computed otherwise."""
+    try:
+        if not isinstance(value, dict) or "map" not in value:
+            return element([("", kind)], value)
+        fields, data = left_of(value["map"]["key"]), value["map"]["data"]
+        left = " . ".join(one for one, _kind in fields)
+        if any(one == symbols.DYNAMIC for _name, one in fields):
+            return {"expression": _text(value)}
+        if isinstance(data, str) and data[:1] == "@":
+            return {"left": left, "map": data[1:]}
+        return {"left": left, "entries": [[element(fields, key), _given(found, kind)] for key, found in data["set"]]}
+    except (OddError, KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return {"expression": _text(value)}
+
+
+def _given(value: Any, kind: str) -> Any:
+    """What a map gives; an address with its port comes as a concatenation."""
+    joined = isinstance(value, dict) and "concat" in value
+    return element([("", kind), ("", "port")] if joined else [("", kind)], value)
 
 
 def _queue(data: Any) -> str:

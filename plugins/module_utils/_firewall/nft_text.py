@@ -118,6 +118,11 @@ def _left(tokens: list[str], at: int) -> tuple[str, str, int]:
         return f"fib {keys} {result}", "word" if result != "oifname" else "ifname", end + 1
     if word[:1] == "@" and word.count(",") == 2:
         return word, "int", at + 1
+    if word in ("numgen", "jhash", "symhash"):
+        end = tokens.index("mod", at) + 2
+        while tokens[end : end + 1] in (["seed"], ["offset"]):
+            end += 2
+        return " ".join(tokens[at:end]), symbols.DYNAMIC, end
     if word in SINGLE:
         return (*SINGLE[word], at + 1)
     raise OddError(f"{word!r} is not understood")
@@ -146,6 +151,8 @@ def _clause(tokens: list[str], start: int, rule: Parsed) -> int:
         if isinstance(data, str):
             rule.parts.append(VerdictMap(left, None, data.lstrip("@")))
         else:
+            # Which verdict a packet gets may not be known, but that it gets one of these is.
+            fields = [(name, "int" if kind == symbols.DYNAMIC else kind) for name, kind in fields]
             rule.parts.append(VerdictMap(left, [(_key(fields, key), verdict(value)) for key, value in map(_pair, data)]))
         return at
     mask = None
@@ -489,6 +496,23 @@ def _set_statement(tokens: list[str], at: int, rule: Parsed, _family: str) -> in
     return end
 
 
+def _meter(tokens: list[str], at: int, rule: Parsed, _family: str) -> int:
+    """``meter NAME [size N] { KEY limit rate ... }``: which of its elements is over its limit is not known."""
+    brace = tokens.index("{", at)
+    inner, end = braces(tokens, brace)
+    rule.parts.append(Unknown(" ".join(tokens[at:end]), NOT_STATIC))
+    rule.parts.append(Action("set update", {"op": "add", "set": tokens[at + 1], "elem": ", ".join(inner)}))
+    return end
+
+
+def _reset(tokens: list[str], at: int, rule: Parsed, _family: str) -> int:
+    """``reset tcp option NAME``: the option is taken out of the packet."""
+    if tokens[at + 1 : at + 3] != ["tcp", "option"]:
+        raise OddError("reset")
+    rule.parts.append(Action("reset", {"option": f"tcp option {tokens[at + 3]}"}))
+    return at + 4
+
+
 def _notrack(_tokens: list[str], at: int, rule: Parsed, _family: str) -> int:
     rule.parts.append(Action("notrack"))
     return at + 1
@@ -543,6 +567,8 @@ _STATEMENTS: dict[str, Callable[[list[str], int, Parsed, str], int | None]] = {
     "add": _set_statement,
     "update": _set_statement,
     "delete": _set_statement,
+    "meter": _meter,
+    "reset": _reset,
     "notrack": _notrack,
     "flow": _flow,
     "dup": _device,

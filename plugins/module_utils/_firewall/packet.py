@@ -38,8 +38,9 @@ _NFPROTO = {"ipv4": 2, "ipv6": 10}
 class World(Protocol):
     """What a rule can ask the host about a packet's addresses (routing.Router answers)."""
 
-    def address_type(self, family: int, address: str, dev: str | None) -> str | None:
-        """local, unicast, broadcast, multicast ...; None when it cannot be told. dev: only on this interface."""
+    def address_type(self, family: int, address: str, dev: str | None, other: str | None = None) -> str | None:
+        """local, unicast, broadcast, multicast ...; None when it cannot be told. dev: only on this interface. other: the
+        packet's other address."""
 
     def way_to(self, packet: Packet, address: str, other: str | None, dev: str | None, mark: int | None) -> str | None:
         """Interface of the route to ``address``; "" for none; None when it cannot be told. dev: it must be this one."""
@@ -60,7 +61,7 @@ class Packet:
     local: whether the destination is the host's, where no routes are given. tos: the whole byte. length: of the IP packet, bytes.
     lower: interfaces under iif that it comes in by (ports, members); bridge: iif is a bridge. reverse: the way back to the sender
     leads through iif (True), or that is not known; asked only where no routes are given.
-    uid, gid: of the sending process. own: sent by this host.
+    smac, dmac: of the frame it came in, lower case. uid, gid: of the sending process. own: sent by this host.
     touched: sets (family, table, name) that its rules changed. pkttype: host, broadcast, multicast. None anywhere: not known.
     """
 
@@ -88,6 +89,8 @@ class Packet:
     gid: int | None = None
     own: bool = False
     touched: frozenset[tuple[str, str, str]] | None = frozenset()
+    smac: str | None = None
+    dmac: str | None = None
     lower: tuple[str, ...] = ()
     bridge: bool = False
     reverse: bool | None = None
@@ -246,6 +249,28 @@ def _of_family(family: int, name: str) -> Reader:
     return read
 
 
+def _icmp_of_set(packet: Packet) -> FieldValue:
+    """What stands for the port of an ICMP message in an ipset."""
+    if packet.icmp_type is None or packet.icmp_code is None:
+        return None
+    return packet.icmp_type << 8 | packet.icmp_code
+
+
+def _ether(name: str) -> Reader:
+    def read(packet: Packet) -> FieldValue:
+        if packet.own or packet.iif in ("", "lo"):
+            return ABSENT  # nft and iptables ask for an Ethernet interface that it came in by
+        value: str | None = getattr(packet, name)
+        return value
+
+    return read
+
+
+def _physdev(value: FieldValue) -> Reader:
+    """Ports of a bridge: none is noted on a packet that came by another interface."""
+    return lambda packet: None if packet.bridge or packet.iif is None else value
+
+
 def _th(name: str) -> Reader:
     def read(packet: Packet) -> FieldValue:
         # Of other protocols nft reads whatever stands in these bytes.
@@ -289,7 +314,7 @@ def _fib_type(packet: Packet, side: str, dev: str | None) -> FieldValue:
     if address is None:
         return None
     if packet.world is not None:
-        return packet.world.address_type(packet.family, address, dev)
+        return packet.world.address_type(packet.family, address, dev, packet.daddr if side == "saddr" else packet.saddr)
     if side != "daddr" or dev is not None or packet.local is None:
         return None
     return "local" if packet.local else "unicast"
@@ -337,6 +362,15 @@ _FIELDS: dict[str, Reader] = {
     "ip ecn": _dscp(4, 0, 3),
     "ip6 ecn": _dscp(6, 0, 3),
     "@nh,8,8": lambda packet: packet.tos if packet.family == 4 else None,
+    "ipset icmp": _icmp_of_set,
+    "ip6 tclass": _of_family(6, "tos"),
+    "ether saddr": _ether("smac"),
+    "ether daddr": _ether("dmac"),
+    "physdev in": _physdev(""),
+    "physdev out": _physdev(""),
+    "physdev is-in": _physdev(0),
+    "physdev is-out": _physdev(0),
+    "physdev is-bridged": _physdev(0),
     "ip ttl": _of_family(4, "ttl"),
     "ip6 hoplimit": _of_family(6, "ttl"),
     "ip length": _of_family(4, "length"),
@@ -389,7 +423,7 @@ _HEADERS = {
     "ah": (51,),
     "comp": (108,),
 }
-_HEADERS.update({"icmp": (ICMP,), "icmpv6": (ICMPV6,)})
+_HEADERS.update({"icmp": (ICMP,), "icmpv6": (ICMPV6,), "igmp": (2,)})
 
 
 def _other(packet: Packet, left: str) -> FieldValue:
@@ -402,6 +436,10 @@ def _other(packet: Packet, left: str) -> FieldValue:
         return None if packet.family == (4 if first == "ip" else 6) else ABSENT
     if first == "arp":
         return ABSENT
+    if first == "exthdr":
+        return (
+            "missing" if packet.family == 6 and " " not in rest else ABSENT
+        )  # the packet has the headers its fields say, and no others
     if first == "fib":
         return _fib(packet, left)
     return None

@@ -289,7 +289,7 @@ class Router:
     def own(self, family: int, address: str) -> bool:
         return (family, address_number(address)) in self._own
 
-    def address_type(self, family: int, address: str, dev: str | None) -> str | None:
+    def address_type(self, family: int, address: str, dev: str | None, other: str | None = None) -> str | None:
         """As ``fib ... type`` and ``-m addrtype`` see an address: from the local table only (IPv4)."""
         number = address_number(address)
         if number is None:
@@ -311,10 +311,14 @@ class Router:
         if self.own(6, address):
             here = dev is None or any(one["address"] == address and one["link"] == dev for one in self.addresses)
             return "local" if here else None
-        found = self.lookup(Packet(6, 0), address, None, "lo", None, 0)
-        if found.kind in REFUSING or found.kind == "anycast":
-            return found.kind
-        return None if found.kind == "unknown" else "unreachable" if found.kind == "none" else "unicast"
+        # nft looks up with the packet's other address, iptables without one.
+        kinds = {self.lookup(Packet(6, 0), address, saddr, "lo", None, 0, own=True).kind for saddr in {other, None}}
+        if len(kinds) > 1:
+            return None
+        (kind,) = kinds
+        if kind in REFUSING or kind == "anycast":
+            return kind
+        return None if kind == "unknown" else "unreachable" if kind == "none" else "unicast"
 
     def way_to(self, packet: Packet, address: str, other: str | None, dev: str | None, mark: int | None) -> str | None:
         """``fib ... oif``: interface of the route to ``address``; "" for none. dev: it must be one of the route's."""

@@ -55,7 +55,8 @@ class Decision:
     """verdict: accept, drop, reject or unknown. rule: what decided; None when a policy, another object or nothing did.
 
     chain: the chain that decided. key: the element of a verdict map that was hit. path: steps, for people.
-    possible: what could decide otherwise. why: why the verdict is unknown. packet: as it was at the end, after NAT.
+    possible: what could decide otherwise; for drop and reject, what may do the same before the packet gets to ``rule``.
+    why: why the verdict is unknown. packet: as it was at the end, after NAT.
     moved: rules that gave it, or may give it, another destination.
     object: what decided when it is no rule: ``{kind: policy | route | policy_rule | sysctl | martian | hook, text, ...}``.
     """
@@ -341,7 +342,7 @@ class Walker:
             way.packet = whole.changed(ct_state="invalid")
         elif chain.hook in ("prerouting", "output") and chain.priority == _CONNTRACK and not way.tracked:
             way.packet = whole.changed(ct_state=None)
-        state = State(way.packet, without=way.without, steps=way.steps)
+        state = State(way.packet, without=way.without, steps=way.steps, hook=chain.hook or "")
         outcome = self.chains.run(chain, state)
         way.steps = state.steps
         way.moved += state.moved
@@ -429,6 +430,9 @@ class Walker:
             if outcome.kind == ACCEPT and self.unread:
                 decision.verdict = UNKNOWN
                 decision.why = "; ".join(f"{one.name} could not be read: {one.why}" for one in self.unread)
+            elif outcome.kind != ACCEPT:
+                # Certain is how it ends; a rule before this one may be the one that ends it.
+                decision.possible = [one for one in way.possible if one.verdict == outcome.kind]
             return decision
         # Passing is possible only where nothing behind a possible pass stops the packet for certain.
         passes = way.end is None or way.end.kind == ACCEPT
