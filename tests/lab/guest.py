@@ -55,22 +55,11 @@ class Guest:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        vng = Path(sys.executable).parent / "vng"
-        script = f"/usr/bin/python3 {ROOT}/tests/lab/guest_agent.py {ROOT}/.collections"
-        network = (
-            f"-netdev user,id=agent,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:{guest_agent.PORT} "
-            "-device virtio-net-pci,netdev=agent"
-        )
         self._log = Path(self._folder.name) / "log"
-        argv = [
-            str(vng), "--run", kernel(), "--disable-kvm", "--disable-microvm",
-            "--cpus", str(self._cpus), "--memory", self._memory,
-            "--overlay-rwdir=/etc", "--overlay-rwdir=/var", f"--qemu-opts={network}", "--exec", script,
-        ]  # fmt: skip
-        environ = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}
+        environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
             )
         deadline = time.monotonic() + self._boot_s
         try:
@@ -86,6 +75,20 @@ class Guest:
         except BaseException:
             self.__exit__()
             raise
+
+    def _network(self) -> list[str]:
+        """The way in, as qemu takes it."""
+        forward = f"hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:{guest_agent.PORT}"
+        return ["-netdev", f"user,id=agent,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=agent"]
+
+    def _command(self) -> list[str]:
+        """What starts the machine."""
+        script = f"/usr/bin/python3 {ROOT}/tests/lab/guest_agent.py {ROOT}/.collections"
+        return [
+            str(Path(sys.executable).parent / "vng"), "--run", kernel(), "--disable-kvm", "--disable-microvm",
+            "--cpus", str(self._cpus), "--memory", self._memory,
+            "--overlay-rwdir=/etc", "--overlay-rwdir=/var", f"--qemu-opts={' '.join(self._network())}", "--exec", script,
+        ]  # fmt: skip
 
     def __exit__(self, *_unused: object) -> None:
         with contextlib.suppress(ProcessLookupError):

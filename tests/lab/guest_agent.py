@@ -133,7 +133,7 @@ def main() -> None:
     sys.path.insert(0, sys.argv[1])
     sys.pycache_prefix = "/tmp/pyc"
     subprocess.run(["modprobe", "virtio_net"], check=True)
-    while not (links := [name for name in os.listdir("/sys/class/net") if name.startswith("e")]):
+    while not (links := sorted(name for name in os.listdir("/sys/class/net") if name.startswith("e"))):
         time.sleep(0.05)
     for command in (
         ["ip", "link", "set", "lo", "up"],

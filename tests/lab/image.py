@@ -35,14 +35,14 @@ PACKAGES = (
     "systemd-sysv",
 )
 #: Pages nobody reads in a container; a third of the image.
-_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/share/info/*")
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/share/info/*")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def reference() -> str:
     """The image's name; it changes when the recipe does."""
     digest = hashlib.sha256()
-    for part in (SUITE, MIRROR, *PACKAGES, *_LEFT_OUT):
+    for part in (SUITE, MIRROR, *PACKAGES, *LEFT_OUT):
         digest.update(part.encode() + b"\0")
     for path in sorted(HERE.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -69,9 +69,9 @@ def _build(name: str) -> None:
     room.mkdir(mode=0o700)
     tar = room / "root.tar"
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", '--aptopt=Acquire::Languages "none"']
-    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
-    if _KEYRING.exists():
-        command.append(f"--keyring={_KEYRING}")
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    if KEYRING.exists():
+        command.append(f"--keyring={KEYRING}")
     command += [
         f'--customize-hook=install -m 0755 {HERE / "lab-init"} "$1"/sbin/lab-init',
         f'--customize-hook={HERE / "customize"} "$1"',

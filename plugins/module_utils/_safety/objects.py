@@ -10,6 +10,8 @@ A state is a JSON object, or None when the thing is not there:
     file    {"mode": 420, "uid": 0, "gid": 0, "text": "..."}  ("data": base64 when it is no UTF-8), or {"link": "/dev/null"}
     dir     {"mode": 493}
     unit    {"enabled": true, "active": true}
+
+and those of NICs and their interrupts, see nic_objects.py.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import files
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files, nic_objects
 
 _OFF = {"enabled": False, "active": False}
+#: They come and go with a module, a link or a driver; nobody can make one by writing it.
+FLEETING = frozenset(("sysctl", "irq", "nic"))
 
 #: A file of settings is never larger; a larger one is somebody's mistake and not copied into the journal.
 MAX_FILE = 1 << 20
@@ -206,10 +210,16 @@ _CAPTURE: dict[str, Callable[[str], dict[str, Any] | None]] = {
     "file": _capture_file,
     "dir": _capture_dir,
     "unit": _capture_unit,
+    "irq": nic_objects.capture_irq,
+    "nic": nic_objects.capture_nic,
+    "irqbalance": nic_objects.capture_policy,
 }
 _PUT: dict[str, Callable[[str, dict[str, Any] | None], None]] = {
     "sysctl": _put_sysctl,
     "file": _put_file,
     "dir": _put_dir,
     "unit": _put_unit,
+    "irq": nic_objects.put_irq,
+    "nic": nic_objects.put_nic,
+    "irqbalance": nic_objects.put_policy,
 }

@@ -48,9 +48,9 @@ def plan(entries: Iterable[Entry], present: dict[Object, dict[str, Any] | None],
         now = present[target]
         if objects.same(target, now, original):
             steps.append(Step(target, "already", now, original))
-        elif target.kind == "sysctl" and now is None:
+        elif target.kind in objects.FLEETING and now is None:
             steps.append(Step(target, "already", now, original, "the kernel does not have it any more"))
-        elif target.kind == "sysctl" and original is None:
+        elif target.kind in objects.FLEETING and original is None:
             steps.append(Step(target, "already", now, original, "it was not there before, and cannot be taken away"))
         elif entry.ours(now) or force or target.kind == "dir":
             steps.append(Step(target, "restore", now, original))

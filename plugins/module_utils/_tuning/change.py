@@ -206,7 +206,9 @@ def released(found: journal.Journal, owner: str, keep: Collection[Object], own_n
         if step.target.kind == "dir" and _shared(step.target.name, own_names):
             continue
         if step.verdict in ("restore", "already"):
-            changes.append(Difference(step.target, step.present, step.original, release=True))
+            # What is not there any more needs no write.
+            after = step.original if step.verdict == "restore" else step.present
+            changes.append(Difference(step.target, step.present, after, release=True))
     return changes
 
 

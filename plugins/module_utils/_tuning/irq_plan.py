@@ -135,7 +135,7 @@ def make(topology: Topology, nics: list[Nic], options: Options) -> Plan:
     ordered = _ordered(nics, options.order)
     plan.order = (*(home for home in options.order), *(nic.home for nic in ordered if nic.home not in options.order))
     plan.load = {core.number: 0 for cores in usable.values() for core in cores}
-    if not plan.load:
+    if not plan.load and nics:
         plan.errors.append("no processor is left for interrupts: all are isolated, in a cpuset of their own, or reserved")
         return plan
     for nic in ordered:
