@@ -240,9 +240,9 @@ options:
     type: bool
     default: false
   settle:
-    description: Seconds keepalived may take to bring a weight into the kernel.
+    description: Seconds keepalived may take to bring what it was told into the kernel.
     type: int
-    default: 15
+    default: 30
   state_folder:
     description: Folder on the host that keeps who writes, which services are ours, and since when who drains.
     type: path
@@ -350,6 +350,14 @@ foreign:
   type: list
   elements: str
   sample: ["udp/192.0.2.53:53"]
+leaving:
+  description:
+    - Services, as of O(services), with the real servers that are no longer wanted but must stay in keepalived's configuration at
+      weight 0 until they are empty.
+  returned: with O(engine=keepalived)
+  type: list
+  elements: dict
+  sample: []
 drift:
   description: Where the kernel's table is not what keepalived was told.
   returned: with O(engine=keepalived), when there is some
@@ -421,7 +429,7 @@ SPEC = {
     "ignore_lint": {"type": "list", "elements": "str", "default": []},
     "load_modules": {"type": "bool", "default": True},
     "take_over": {"type": "bool", "default": False},
-    "settle": {"type": "int", "default": 15},
+    "settle": {"type": "int", "default": 30},
     "state_folder": {"type": "path", "default": "/var/lib/netops.fleet/lvs"},
     "netns": {"type": "str"},
 }

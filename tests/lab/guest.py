@@ -26,6 +26,17 @@ from tests.lab import guest_agent
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: Ends the machine with whoever started it, however that ended: its standard input closes then.
+_WATCHER = """
+import os, shutil, signal, sys
+sys.stdin.buffer.read()
+try:
+    os.killpg(int(sys.argv[1]), signal.SIGKILL)
+except ProcessLookupError:
+    pass
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+
 
 def kernel() -> str:
     """The newest kernel under /boot that has its modules."""
@@ -61,13 +72,13 @@ class Guest:
             self._process = subprocess.Popen(
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
             )
+        watch = [sys.executable, "-c", _WATCHER, str(self._process.pid), self._folder.name]
+        self._watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
         deadline = time.monotonic() + self._boot_s
         try:
             while True:
                 with contextlib.suppress(OSError, ValueError):
                     if self._ask({"op": "exec", "argv": ["true"]}, 5)["rc"] == 0:
-                        self._life = socket.create_connection(("127.0.0.1", self.port), 5)
-                        self._life.sendall(b'{"op": "life"}\n')
                         return self
                 assert self._process.poll() is None, f"the guest ended\n{self._said()}"
                 assert time.monotonic() < deadline, f"the guest does not answer\n{self._said()}"
@@ -91,8 +102,7 @@ class Guest:
         ]  # fmt: skip
 
     def __exit__(self, *_unused: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._watcher.communicate()  # closes its standard input, and waits until it has done its work
         self._process.wait()
         self._folder.cleanup()
 
@@ -122,9 +132,19 @@ class Guest:
         """Run Python code that finds the collection; ``args`` is its list of arguments, ``result`` what it returns."""
         return self._ask({"op": "call", "code": code, "args": list(args), "netns": netns}, timeout)["result"]
 
+    def load(self, *modules: str) -> None:
+        """Import once what many calls need: each runs in a fork of its own, which would import it again."""
+        self._ask({"op": "load", "names": list(modules)}, 120)
+
     def start(self, argv: list[str], netns: str = "", log: str = "/tmp/started.log") -> int:
         """Start a process that goes on; returns its pid."""
         pid: int = self._ask({"op": "start", "argv": argv, "netns": netns, "log": log}, 60)["pid"]
+        return pid
+
+    def spawn(self, code: str, *args: Any, netns: str = "", log: str = "/tmp/started.log") -> int:
+        """Like ``start`` for Python code, at once; ``args`` is its list of arguments."""
+        request = {"op": "spawn", "code": code, "args": list(args), "netns": netns, "log": log}
+        pid: int = self._ask(request, 60)["pid"]
         return pid
 
     def end(self, pid: int, how: int = signal.SIGTERM, timeout: float = 30) -> Any:

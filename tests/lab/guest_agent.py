@@ -10,6 +10,7 @@ because starting Python takes seconds where a processor is emulated.
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
 import signal
@@ -21,7 +22,29 @@ import traceback
 from typing import Any
 
 PORT = 7070
-_STARTED: dict[int, subprocess.Popen[bytes]] = {}
+_STARTED: dict[int, subprocess.Popen[bytes] | _Forked] = {}
+
+
+class _Forked:
+    """A fork of this process, waited for as a Popen is."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+    def wait(self, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired([str(self.pid)], timeout)
+            time.sleep(0.05)
+        return status
 
 
 def _exec(request: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +75,43 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
     return {"pid": process.pid}
 
 
+def _spawn(request: dict[str, Any]) -> dict[str, Any]:
+    """Run ``code`` in a fork that goes on, its words to the log; a fresh Python would take seconds to start."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setsid()
+            os.closerange(3, 65536)
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+            log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            try:
+                _run_code(request)
+                status = 0
+            except BaseException:
+                os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    _STARTED[child] = _Forked(child)
+    return {"pid": child}
+
+
+def _run_code(request: dict[str, Any]) -> Any:
+    """Inside the namespace; its variable ``result`` is the answer."""
+    from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netns
+
+    # A fresh process would look again which modules are there.
+    for cached in (modules._loaded, modules._builtin, modules._symbols):
+        cached.cache_clear()
+    if request.get("netns"):
+        netns.enter(request["netns"])
+    scope: dict[str, Any] = {"args": request.get("args", []), "result": None, "__name__": "__call__"}
+    exec(compile(request["code"], "<call>", "exec"), scope)
+    return scope["result"]
+
+
 def _end(request: dict[str, Any]) -> dict[str, Any]:
     process = _STARTED.get(request["pid"])
     if process is None:
@@ -68,7 +128,7 @@ def _end(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(request: dict[str, Any]) -> dict[str, Any]:
-    """Run ``code`` in a fork inside the namespace; its variable ``result`` is the answer."""
+    """Run ``code`` in a fork and wait for its result."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -77,17 +137,8 @@ def _call(request: dict[str, Any]) -> dict[str, Any]:
             # Pipes of commands that other threads start at this moment: held open here, their readers would wait for us.
             os.closerange(3, writer)
             os.closerange(writer + 1, 65536)
-            from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netns
-
-            # A fresh process would look again which modules are there.
-            for cached in (modules._loaded, modules._builtin, modules._symbols):
-                cached.cache_clear()
-            if request.get("netns"):
-                netns.enter(request["netns"])
-            scope: dict[str, Any] = {"args": request.get("args", []), "result": None, "__name__": "__call__"}
             try:
-                exec(compile(request["code"], "<call>", "exec"), scope)
-                answer = {"result": scope["result"]}
+                answer = {"result": _run_code(request)}
             except BaseException:
                 answer = {"error": traceback.format_exc()}
             data = json.dumps(answer).encode()
@@ -104,6 +155,12 @@ def _call(request: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _load(request: dict[str, Any]) -> dict[str, Any]:
+    for name in request["names"]:
+        importlib.import_module(name)
+    return {}
+
+
 class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         line = self.rfile.readline()
@@ -111,12 +168,9 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         try:
             request = json.loads(line)
-            if request["op"] == "life":
-                # The machine lives as long as the process that asked for it holds this connection.
-                self.wfile.write(b"{}\n")
-                self.rfile.read()
-                os._exit(0)
-            operation = {"exec": _exec, "start": _start, "end": _end, "call": _call}[request["op"]]
+            operation = {"exec": _exec, "start": _start, "spawn": _spawn, "end": _end, "call": _call, "load": _load}[
+                request["op"]
+            ]
             answer = operation(request)
         except BaseException:
             answer = {"error": traceback.format_exc()}

@@ -25,8 +25,8 @@ PORT = 8080
 _COUNTER = itertools.count(1)
 
 BACKEND = r"""
-import http.server, socket, socketserver, sys, threading
-name, port = sys.argv[1], int(sys.argv[2])
+import socket, socketserver
+name, port = args
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         stream = self.request.makefile("rwb")
@@ -94,23 +94,28 @@ for _ in range(count):
 
 #: A process that holds streams open and answers questions about them through files.
 STREAMS = r"""
-import json, os, select, socket, sys, time, traceback
-address, port, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+import json, os, socket, sys, time, traceback
+address, port, count, folder = args
 streams = []
 def say(what):
     with open(folder + "/said.new", "w") as file:
         json.dump(what, file)
     os.rename(folder + "/said.new", folder + "/said")
-sys.excepthook = lambda *error: say({"error": "".join(traceback.format_exception(*error))})
-for _ in range(count):
-    one = socket.create_connection((address, port), 10)
+def opened():
+    one = socket.create_connection((address, port), 30)
     one.sendall(b"GET /stream HTTP/1.1\r\n\r\n")
     data = b""
     while data.count(b"\n") < 3:
         more = one.recv(4096)
         assert more, data
         data += more
-    streams.append((data.splitlines()[-1].decode(), one))
+    return data.splitlines()[-1].decode(), one
+try:
+    for _ in range(count):
+        streams.append(opened())
+except Exception:
+    say({"error": traceback.format_exc()})
+    raise
 say([name for name, _one in streams])
 print("ready", flush=True)
 for line in iter(lambda: (time.sleep(0.05), os.path.exists(folder + "/ask"))[1], None):
@@ -141,6 +146,13 @@ for line in iter(lambda: (time.sleep(0.05), os.path.exists(folder + "/ask"))[1],
 """
 
 
+_UTILS = "ansible_collections.netops.fleet.plugins.module_utils"
+
+
+def _batch(command: str, lines: list[str]) -> list[str]:
+    return [f"{command} -batch - <<'END'", *lines, "END"]
+
+
 class Segment:
     """Use as a context manager. Names in the guest are prefixed, so several segments can live side by side.
 
@@ -155,6 +167,7 @@ class Segment:
         self._vip = vip
         self._processes: list[int] = []
         self._backends: dict[str, int] = {}
+        self._serving: set[int] = set()
         self._streams = 0
 
     def ns(self, host: str) -> str:
@@ -165,50 +178,54 @@ class Segment:
         return f"10.66.0.{number}" if family == 4 else f"fd66::{number}"
 
     def _host(self, host: str) -> list[str]:
-        """Commands that make a host's namespace and join it to the bridge."""
-        space, port, inside = self.ns(host), f"{self.prefix}{host}", f"ip -n {self.ns(host)}"
+        """Commands that make a host's namespace and join it to the bridge: few, since each is a slow start of a process."""
+        space, port = self.ns(host), f"{self.prefix}{host}"
         mac = f"02:00:00:00:00:{int(self.address(host).split('.')[3]):02x}"
-        lines = [
-            f"ip netns add {space}",
-            f"{inside} link set lo up",
-            # A renewed host keeps its hardware address: nobody on the segment has to forget an old one.
-            f"ip link add {port} type veth peer name eth0 address {mac} netns {space}",
-            f"ip link set {port} master {self.prefix}br up",
-            f"{inside} address add {self.address(host)}/24 dev eth0",
-            f"{inside} -6 address add {self.address(host, 6)}/64 dev eth0 nodad",
-            f"{inside} link set eth0 up",
+        # A renewed host keeps its hardware address: nobody on the segment has to forget an old one.
+        outside = [
+            f"link add {port} type veth peer name eth0 address {mac} netns {space}",
+            f"link set {port} master {self.prefix}br up",
         ]
+        inside = [
+            "link set lo up",
+            f"address add {self.address(host)}/24 dev eth0",
+            f"address add {self.address(host, 6)}/64 dev eth0 nodad",
+            "link set eth0 up",
+        ]
+        settings = ""
         if host.startswith("dir"):
-            lines.append(f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.ip_forward=1")
-            lines.append(f"rm -rf {self.folder(host)}")
+            settings = "net.ipv4.conf.all.send_redirects=0 net.ipv4.ip_forward=1"
         if host.startswith("rs"):
-            lines += [
-                f"ip netns exec {space} sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
-                f"{inside} address add {VIP}/32 dev lo",
-                f"{inside} -6 address add {VIP6}/128 dev lo nodad",
-            ]
+            settings = "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
+            inside += [f"address add {VIP}/32 dev lo", f"address add {VIP6}/128 dev lo nodad"]
         if self._vip and host == self.directors[0]:
-            lines += [f"{inside} address add {VIP}/32 dev eth0", f"{inside} -6 address add {VIP6}/128 dev eth0 nodad"]
-        return lines
+            inside += [f"address add {VIP}/32 dev eth0", f"address add {VIP6}/128 dev eth0 nodad"]
+        return [
+            f"ip netns add {space}",
+            *_batch("ip", outside),
+            *([f"ip netns exec {space} sysctl -qw {settings}"] if settings else []),
+            *_batch(f"ip -n {space}", inside),
+        ]
 
     def __enter__(self) -> Segment:
         lines = [f"ip link add {self.prefix}br type bridge", f"ip link set {self.prefix}br up", "mkdir -p /tmp/lvs"]
         for host in ["cl", *self.directors, *self.servers]:
             lines += self._host(host)
         self.guest.sh("\n".join(lines))
+        self.guest.load(*(f"{_UTILS}.{name}" for name in ("_lvs.director", "_lvs.segment", "_lvs.traffic", "_evidence.probes")))
         for server in self.servers:
             self.start_backend(server)
         return self
 
     def renew(self) -> None:
-        """Directors without table, connections and settings of before; nothing runs but the backends."""
-        backends = set(self._backends.values())
-        for pid in [one for one in self._processes if one not in backends]:
+        """Directors without table, connections and settings of before; nothing runs but what serves."""
+        for pid in [one for one in self._processes if one not in self._serving]:
             self.guest.end(pid, signal.SIGKILL)
-        self._processes = sorted(backends)
+        self._processes = sorted(self._serving)
         lines = [f"ip -n {self.ns('cl')} neigh flush dev eth0", "rm -f /tmp/lvs/*.version"]
         for host in self.directors:
             lines += [f"ip netns del {self.ns(host)}", f"ip link del {self.prefix}{host} 2>/dev/null || true", *self._host(host)]
+        lines.append(f"rm -rf {' '.join(self.folder(host) for host in self.directors)}")
         self.guest.sh("\n".join(lines))
 
     def __exit__(self, *_unused: object) -> None:
@@ -224,18 +241,30 @@ class Segment:
         self._processes.append(pid)
         return pid
 
+    def spawn(self, code: str, *words: Any, host: str, log: str) -> int:
+        pid = self.guest.spawn(code, *words, netns=self.ns(host), log=log)
+        self._processes.append(pid)
+        return pid
+
     def start_backend(self, server: str, port: int = PORT) -> None:
-        log = f"/tmp/lvs/{self.prefix}-{server}-backend.log"
-        self.guest.sh(f"rm -f {log}")
-        self._backends[server] = self.start(["python3", "-u", "-c", BACKEND, server, str(port)], server, log)
-        self.guest.sh(f"timeout 60 sh -c 'until grep -q ready {log}; do sleep 0.1; done'")
+        self._backends[server] = self.serve(server, BACKEND, port)
+
+    def serve(self, server: str, code: str, *words: Any) -> int:
+        """Start Python code that gets the server's name and ``words``, and wait until it says that it is ready; its pid."""
+        log = f"/tmp/lvs/{self.prefix}-{server}-{next(_COUNTER)}.log"
+        pid = self.spawn(code, server, *words, host=server, log=log)
+        self._serving.add(pid)
+        self.guest.sh(f"timeout 120 sh -c 'until grep -q ready {log}; do sleep 0.1; done' || {{ cat {log} >&2; exit 1; }}")
+        return pid
 
     def stop_backend(self, server: str) -> None:
-        self.guest.end(self._backends.pop(server), signal.SIGKILL)
+        pid = self._backends.pop(server)
+        self._serving.discard(pid)
+        self.guest.end(pid, signal.SIGKILL)
 
     # --- traffic
 
-    def requests(self, count: int, address: str = VIP, port: int = PORT, pause: float = 0.0, timeout: float = 5.0) -> list[str]:
+    def requests(self, count: int, address: str = VIP, port: int = PORT, pause: float = 0.0, timeout: float = 20.0) -> list[str]:
         """Who answered each of ``count`` new connections, one after another; the error's name where nobody did."""
         found = self.guest.call(REQUESTS, address, port, count, pause, timeout, netns=self.ns("cl"), timeout=600)
         return [said for said, _seconds in found]
@@ -259,22 +288,26 @@ class Segment:
         """The module's result, with ``failed`` and ``msg`` as Ansible would show it."""
         code = """
 import json
-from ansible_collections.netops.fleet.plugins.module_utils._lvs import director
+from ansible_collections.netops.fleet.plugins.module_utils._lvs import director, host
+if "kernel" in args[0]:
+    told = tuple(args[0].pop("kernel"))
+    host.kernel_version = lambda: told
 result, why = director.outcome(args[0], args[1])
 result = {**result, "failed": bool(why), "msg": why}
 """
-        found: dict[str, Any] = self.guest.call(
-            code,
-            {**PARAMS, "services": services, "state_folder": self.folder(director), **params},
-            check,
-            netns=self.ns(director),
-        )
+        found: dict[str, Any] = self.guest.call(code, self.params(services, director, **params), check, netns=self.ns(director))
         return found
+
+    def params(self, services: list[dict[str, Any]], director: str = "dir1", **params: Any) -> dict[str, Any]:
+        """The module's parameters."""
+        return {**PARAMS, "services": services, "state_folder": self.folder(director), **params}
 
     # --- keepalived
 
-    def configure(self, services: list[dict[str, Any]], director: str = "dir1", **more: Any) -> None:
-        """Write weights and configuration as the role does, and let keepalived check it."""
+    def configure(
+        self, services: list[dict[str, Any]], director: str = "dir1", advertise: float = 1, **more: Any
+    ) -> dict[str, Any]:
+        """Write weights and configuration as the role does, and let keepalived check it; what the module said."""
         number, folder = int(director[3:]), self.folder(director)
         description = {
             "router_id": director,
@@ -282,25 +315,33 @@ result = {**result, "failed": bool(why), "msg": why}
             "services": services,
             "vrrp": [
                 {
-                    "name": "VI_1", "interface": "eth0", "id": 51, "priority": 120 - 10 * number, "advertise": 1,
+                    "name": "VI_1", "interface": "eth0", "id": 51, "priority": 120 - 10 * number, "advertise": advertise,
                     "addresses": [f"{VIP}/32", f"{VIP6}/128"],
                 }
             ],
             "timeouts": {"tcp_fin": 2},
-            **more,
         }  # fmt: skip
         plain = [{name: value for name, value in one.items() if name not in ("check", "interval")} for one in services]
         result = self.lvs(plain, director, engine="keepalived", verify=False)
         assert not result["failed"], result["msg"]
-        text = keepalived.configuration(description)
+        text = keepalived.configuration({**description, "leaving": result["leaving"], **more})
         self.guest.run(["tee", f"{folder}/keepalived.conf"], stdin=text)
         self.guest.run(["keepalived", "-t", "-f", f"{folder}/keepalived.conf"], self.ns(director))
+        return result
 
     def start_keepalived(self, director: str = "dir1", keep: bool = True) -> int:
         folder = self.folder(director)
         argv = ["keepalived", "-n", "-l", "-D", "-f", f"{folder}/keepalived.conf"]
         argv += [f"-{letter}{folder}/{letter}.pid" for letter in "pcr"]
         return self.start([*argv, *(["-I"] if keep else [])], director, f"{folder}/keepalived.log")
+
+    def reload(self, pid: int, director: str = "dir1") -> None:
+        """Tell keepalived to read its configuration; returns once both of its parts began."""
+        log = f"{self.folder(director)}/keepalived.log"
+        count = f"grep -c Reloading {log} || true"
+        before = int(self.guest.sh(count))
+        self.guest.run(["kill", "-HUP", str(pid)])
+        self.until(lambda: int(self.guest.sh(count)) > before)
 
     def weights(self, director: str = "dir1") -> dict[str, int]:
         """Server's number → weight in the kernel, as ipvsadm shows it."""
@@ -311,33 +352,52 @@ result = {**result, "failed": bool(why), "msg": why}
                 found[words[words.index("-r") + 1].rpartition(":")[0].rpartition(".")[2]] = int(words[words.index("-w") + 1])
         return found
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 180) -> Any:
         deadline = time.monotonic() + seconds
         while not (value := condition()):
-            assert time.monotonic() < deadline, "the awaited condition did not come true"
+            assert time.monotonic() < deadline, f"the awaited condition did not come true\n{self.told()}"
             time.sleep(0.2)
         return value
+
+    def told(self) -> str:
+        """The tables and the last words of the directors, for who has to find out why."""
+        said = ""
+        for one in self.directors:
+            log = self.guest.sh(f"tail -n 30 {self.folder(one)}/keepalived.log 2>&1 || true")
+            said += f"--- {one}\n{self.ipvsadm('-Ln', director=one)}{log}"
+        return said
 
     def holds(self, director: str) -> bool:
         return VIP in self.guest.run(["ip", "-4", "address", "show", "dev", "eth0"], self.ns(director)).out
 
-    def traffic(self, seconds: float, streams: int = 20, interval: float = 0.2) -> Callable[[], dict[str, Any]]:
-        """Start what the module lvs_traffic does on the client; call the result to wait for what it saw."""
+    def traffic(self, streams: int, interval: float = 0.2) -> Callable[[], dict[str, Any]]:
+        """Start what the module lvs_traffic does on the client. Call the result for what it saw, up to one more answer."""
         code = """
+import os
 from ansible_collections.netops.fleet.plugins.module_utils._lvs import traffic
-result = traffic.run(*args)
+*given, enough = args
+ask = traffic.request
+def request(*words):
+    said = ask(*words)
+    if os.path.exists(enough):
+        traffic.MAX_SAMPLES = 0
+    return said
+traffic.request = request
+result = traffic.run(*given)
 """
         found: dict[str, Any] = {}
+        enough = f"/tmp/lvs/{self.prefix}-{next(_COUNTER)}-enough"
 
         def work() -> None:
-            given = (VIP, PORT, "/", seconds, interval, 2.0, streams, "/keep")
-            found.update(self.guest.call(code, *given, netns=self.ns("cl"), timeout=seconds + 120))
+            given = (VIP, PORT, "/", 400.0, interval, 2.0, streams, "/keep", 120.0, enough)
+            found.update(self.guest.call(code, *given, netns=self.ns("cl"), timeout=600))
 
         thread = threading.Thread(target=work)
         thread.start()
 
         def wait() -> dict[str, Any]:
-            thread.join(seconds + 150)
+            self.guest.sh(f"touch {enough}")
+            thread.join(600)
             return found
 
         return wait
@@ -353,7 +413,7 @@ result = traffic.run(*args)
 PARAMS: dict[str, Any] = {
     "timeouts": None, "engine": "kernel", "drain_timeout": 300, "drain_until": "empty", "on_timeout": "keep", "force": False,
     "await_quiet": False, "keep_weights": False, "purge": False, "ignore_lint": [], "load_modules": True, "take_over": False,
-    "settle": 15, "drain": [], "undrain": [], "verify": True,
+    "settle": 60, "drain": [], "undrain": [], "verify": True,
 }  # fmt: skip
 
 
@@ -363,7 +423,7 @@ class Streams:
     def __init__(self, segment: Segment, count: int, address: str, port: int, folder: str) -> None:
         self.segment, self.folder = segment, folder
         segment.guest.sh(f"rm -rf {folder}; mkdir -p {folder}")
-        segment.start(["python3", "-u", "-c", STREAMS, address, str(port), str(count), folder], "cl", f"{folder}/log")
+        segment.spawn(STREAMS, address, port, count, folder, host="cl", log=f"{folder}/log")
         self.owners: list[str] = self._said()
 
     def _said(self) -> Any:
@@ -376,7 +436,7 @@ class Streams:
         self.segment.guest.sh(f"echo '{words}' > {self.folder}/ask.new; mv {self.folder}/ask.new {self.folder}/ask")
         return self._said()
 
-    def alive(self, timeout: float = 4.0) -> dict[str, list[str]]:
+    def alive(self, timeout: float = 20.0) -> dict[str, list[str]]:
         """Server → state of each of its streams after a line there and back: alive, closed, or the error's name."""
         found: dict[str, list[str]] = {}
         for name, state in self._ask(f"ping {timeout}"):

@@ -23,7 +23,9 @@ from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import (
     Table,
     Timeouts,
     Wrong,
+    entry_of,
     parse_key,
+    wanted_service,
     wanted_table,
 )
 
@@ -274,6 +276,17 @@ def test_drain_decisions(connections: int, age: float, timeout: float, on_timeou
         assert force or on_timeout == "force"
 
 
+@pytest.mark.parametrize(("weight", "decision"), [(0, "force"), (5, "wait")])
+def test_only_time_without_weight_counts(weight: int, decision: str) -> None:
+    """A run that was killed between its record and its write left a time behind, and a server that still takes connections."""
+    present = table(3, weight, active=2)
+    rules = plan.Rules(timeout=60, on_timeout="force")
+    key = next(iter(present.services))
+    made = plan.make(present, table(3), rules, {f"{key} 192.0.2.2:8080": 3600.0})
+    assert [one.decision for one in made.leaving] == [decision]
+    assert bool(made.of("delete_server")) is (decision == "force")
+
+
 def test_drains_are_remembered_by_name() -> None:
     first, record = drain.ages({}, ["a"], 100.0)
     assert first == {"a": 0.0}
@@ -291,6 +304,25 @@ def test_closed_connections_count_unless_told_otherwise() -> None:
 # --- what is wanted
 
 
+@given(services(), st.lists(servers(), max_size=3, unique_by=lambda one: one.key))
+def test_what_is_there_can_be_wanted(service: Service, inside: list[Server]) -> None:
+    whole = 128 if service.key.family == 6 else 32
+    port = service.key.port if service.persistence else max(1, service.key.port)
+    key = service.key if service.key.fwmark else service.key._replace(port=port)
+    there = replace(
+        service,
+        key=key,
+        netmask=service.netmask if service.persistence else whole,
+        servers={
+            one.key: replace(
+                one, forward="nat" if one.forward in ("local", "bypass") else one.forward, tunnel_flags=one.tunnel_flags & 1
+            )
+            for one in sorted(inside, key=lambda one: one.key)
+        },
+    )
+    assert wanted_service(entry_of(there)) == there
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -303,7 +335,10 @@ def test_closed_connections_count_unless_told_otherwise() -> None:
         ({"address": "192.0.2.1", "port": 80, "flags": ["mh-port"]}, "belongs to scheduler mh"),
         ({"address": "192.0.2.1", "port": 80, "scheduler": "w r r"}, "no scheduler"),
         ({"address": "192.0.2.1", "port": 80, "protocol": "icmp"}, "allowed are tcp, udp, sctp"),
-        ({"address": "192.0.2.1", "port": 80, "servers": [{"address": "192.0.2.2", "weight": 65536}]}, "allowed are 0 to 65535"),
+        (
+            {"address": "192.0.2.1", "port": 80, "servers": [{"address": "192.0.2.2", "weight": 1 << 31}]},
+            "allowed are 0 to 2147483647",
+        ),
         ({"address": "192.0.2.1", "port": 80, "servers": [{"address": "192.0.2.2", "weight": True}]}, "no number"),
         ({"address": "192.0.2.1", "port": 80, "servers": [{"address": "192.0.2.2"}, {"address": "192.0.2.2"}]}, "given twice"),
         (
@@ -356,6 +391,31 @@ def test_a_slow_start_gets_a_new_goal_and_a_drain_at_once(tmp_path: Any) -> None
     path.with_name(path.name + ".ramp").write_text("999999999\n")
     track.write(folder, table(12))
     assert path.read_text() == "11\n", "a note of a process that is gone holds nothing back"
+
+
+def test_a_server_that_leaves_stays_known_until_it_is_empty(tmp_path: Any) -> None:
+    """Only servers with a file were keepalived's; a file goes when keepalived no longer has its server."""
+    folder = str(tmp_path / "weights")
+    track.write(folder, table(3, 5))
+    present, wanted = table(3, 5, 7), table(3)
+    key = next(iter(wanted.services))
+    ours = track.told(folder, present, wanted)
+    assert [str(name) for name in ours.services[key].servers] == ["192.0.2.1:8080", "192.0.2.2:8080"]
+    left = track.leaving(ours, wanted)
+    assert [(str(name), one.weight) for name, one in left.services[key].servers.items()] == [("192.0.2.2:8080", 0)]
+    both = track.joined(wanted, left)
+    assert [one["after"] for one in track.write(folder, both)] == [{"weight": 0}]
+    assert track.without(left, []) == left and track.without(left, [f"{key} 192.0.2.2:8080"]).services == {}
+    track.clean(folder, both)
+    assert len(list((tmp_path / "weights").iterdir())) == 4
+    track.clean(folder, wanted)
+    assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == [
+        "tcp_192.0.2.80_8080__192.0.2.1_8080",
+        "tcp_192.0.2.80_8080__192.0.2.1_8080.target",
+    ]
+    nobody = Table({})
+    gone = track.leaving(track.told(folder, present, nobody), nobody)
+    assert [str(name) for name in gone.services[key].servers] == ["192.0.2.1:8080"], "of a service that leaves"
 
 
 def test_drift_is_told_apart_from_a_failed_check() -> None:

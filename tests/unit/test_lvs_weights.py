@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-from dataclasses import replace
 from functools import reduce
 from math import gcd
 from pathlib import Path
@@ -19,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.netops.fleet.plugins.module_utils._lvs import keepalived, lint
-from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import Daemon, Server, Table, Wrong, wanted_table
+from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import Daemon, Table, Wrong, wanted_table
 from ansible_collections.netops.fleet.plugins.module_utils._lvs.weights import Policy, reduced, weights
 from ansible_collections.netops.fleet.plugins.module_utils._lvs.weights import Wrong as WrongWeights
 
@@ -175,19 +174,12 @@ def one_server(**server: Any) -> Table:
     return wish(servers=[{"address": "192.0.2.1", **server}])
 
 
-def oversized() -> Table:
-    wanted = one_server()
-    service = next(iter(wanted.services.values()))
-    key = next(iter(service.servers))
-    return Table({service.key: replace(service, servers={key: Server(key, weight=70000)})})
-
-
 CASES: dict[str, tuple[Table, lint.Host, dict[str, Any]]] = {
     "scheduler-missing": (wish(), host(schedulers={"wrr": False}), {}),
     "fallback-missing": (wish(scheduler="sh"), host(), {"quiet": True}),
     "port-differs": (one_server(port=8080), host(), {}),
     "not-on-link": (one_server(), host(routes={"192.0.2.1": lint.Route("192.0.2.254")}), {}),
-    "weight-range": (oversized(), host(), {}),
+    "weight-range": (one_server(weight=70000), host(), {}),
     "thresholds": (one_server(upper_threshold=5, lower_threshold=6), host(), {}),
     "one-packet-tcp": (wish(flags=["one-packet"]), host(), {}),
     "family-mixed": (wish(servers=[{"address": "2001:db8::1"}]), host(), {}),
@@ -276,6 +268,10 @@ def director(**more: Any) -> dict[str, Any]:
             {"address": "2001:db8::80", "port": 8080, "quorum": 1, "servers": [{"address": "2001:db8::1"}]},
             {"address": "192.0.2.80", "port": 53, "protocol": "udp", "flags": ["one-packet"], "check": {"type": "none"},
              "servers": [{"address": "192.0.2.1", "forward": "nat"}]},
+            {"address": "192.0.2.80", "port": 5060, "protocol": "udp", "persistence": 60, "persistence_engine": "sip",
+             "servers": [{"address": "192.0.2.1", "forward": "tunnel", "tunnel": {"type": "gue", "port": 6080}}]},
+            {"address": "192.0.2.80", "port": 9999, "protocol": "sctp",
+             "servers": [{"address": "192.0.2.1", "forward": "tunnel", "tunnel": {"type": "gre", "checksum": True}}]},
         ],
         **more,
     }  # fmt: skip
@@ -308,6 +304,23 @@ def test_weights_are_not_in_the_configuration() -> None:
     entry = director()
     entry["services"][0]["servers"][0]["weight"] = 7
     assert keepalived.configuration(entry) == one
+
+
+def test_a_leaving_server_is_kept_in_the_configuration() -> None:
+    """With its service's check; of a service that leaves too, without one."""
+    entry = director()
+    base = keepalived.configuration(entry)
+    first = entry["services"][0]
+    gone = {"address": "192.0.2.9", "port": first["port"], "weight": 0}
+    other = {"address": "192.0.2.99", "port": 81, "servers": [{"address": "192.0.2.9", "weight": 0}]}
+    plain = {name: value for name, value in first.items() if name in ("address", "port", "protocol", "fwmark")}
+    entry["leaving"] = [{**plain, "servers": [gone]}, other]
+    text = keepalived.configuration(entry)
+    assert text.count("real_server ") == base.count("real_server ") + 2
+    assert text.count("HTTP_GET") == base.count("HTTP_GET") + 1
+    assert text.count("virtual_server ") == base.count("virtual_server ") + 1
+    entry["leaving"] = []
+    assert keepalived.configuration(entry) == base
 
 
 @pytest.mark.parametrize("text", ['x"\n}', "a\nb", "{", "}", "#", "!x", "$x", "a\\b"])

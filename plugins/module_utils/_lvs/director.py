@@ -23,6 +23,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import (
     ServiceKey,
     Table,
     Wrong,
+    entry_of,
     parse_key,
     wanted_table,
 )
@@ -61,7 +62,7 @@ class Options:
     undrain: tuple[str, ...] = ()
     verify: bool = True
     check: bool = False
-    settle: float = 15.0
+    settle: float = 30.0
     lock_wait: float = 10.0
 
 
@@ -82,7 +83,7 @@ def _run(options: Options) -> dict[str, Any]:
     unready = _unready(present, options)
     wanted = _drained(plan.gate(present, options.wanted, unready), record, options)
     facts, gaps = host.read(wanted, present)
-    made, began = _plan(present, wanted, rules, record)
+    made, began = _plan(present, wanted, rules, record) if options.engine == "kernel" else _kept(options, present, wanted, record)
     lints = lint.check(wanted, present, facts, _quieting(wanted, made), rules.force)
     result: dict[str, Any] = {
         "changed": bool(made.changes),
@@ -103,8 +104,13 @@ def _run(options: Options) -> dict[str, Any]:
         raise Refused(f"refused before any write: {said}", {**result, "changed": False})
     if options.engine == "keepalived":
         # The rows are keepalived's; ours are the files that hold the weights.
-        result["changes"] = track.due(_weights(options), wanted)
+        folder = _weights(options)
+        ours = track.told(folder, present, wanted)
+        left = track.leaving(ours, wanted)
+        result["foreign"] = [str(key) for key in sorted(set(present.services) - set(ours.services))]
+        result["changes"] = track.due(folder, track.joined(wanted, left))
         result["changed"] = bool(result["changes"])
+        result["leaving"] = [entry_of(service) for service in left.services.values()]
     shown = set(wanted.services) | {change.service.key for change in made.changes if change.service is not None}
     before = plan.lines(present, shown)
     after = plan.lines(plan.foresee(present, made.changes), shown) if made.changes else before
@@ -114,11 +120,12 @@ def _run(options: Options) -> dict[str, Any]:
         result["table"] = present.to_dict()
         return result
     record.began = began
-    if options.engine == "kernel" and not made.changes and not any(one.decision == "wait" for one in made.leaving):
+    if options.engine == "keepalived":
+        return _apply_keepalived(options, wanted, record, present, result)
+    if not made.changes and not any(one.decision == "wait" for one in made.leaving):
         # Nothing to write and nobody to wait for: what was read is what is.
         return _conclude(options, wanted, record, present, made, result)
-    applied = _apply_kernel if options.engine == "kernel" else _apply_keepalived
-    return applied(options, wanted, rules, record, present, result)
+    return _apply_kernel(options, wanted, rules, record, present, result)
 
 
 def _weights(options: Options) -> str:
@@ -200,7 +207,8 @@ def _unready(present: Table, options: Options) -> dict[tuple[ServiceKey, ServerK
 def _plan(present: Table, wanted: Table, rules: plan.Rules, record: state.Record) -> tuple[plan.Plan, dict[str, float]]:
     """The plan, and since when who drains."""
     made = plan.make(present, wanted, rules, {})
-    seconds, began = drain.ages(record.began, [one.name for one in made.leaving], time.time())
+    known = {one.name: record.began[one.name] for one in made.leaving if not one.server.weight and one.name in record.began}
+    seconds, began = drain.ages(known, [one.name for one in made.leaving], time.time())
     return (plan.make(present, wanted, rules, seconds) if made.leaving else made), began
 
 
@@ -239,8 +247,7 @@ def _apply_kernel(
             now = ipvs.read()
             made, record.began = _plan(now, wanted, rules, record)
             # A drain is counted from when the weight became 0, which is now; it is on the disk before the wait for it.
-            if record.to_dict() != state.load(options.folder).to_dict():
-                state.save(options.folder, record)
+            _save(options, record)
             return now, made
 
         present, made = _settle(step, writer)
@@ -306,13 +313,21 @@ def _conclude(
     late = [one for one in made.leaving if one.decision == "fail"]
     result = _finish(options, record, present, wanted, result)
     if late:
-        said = ", ".join(f"{one.name} ({one.server.active} active, {one.server.inactive} inactive)" for one in late)
-        raise Refused(
-            f"still in use after {options.rules.timeout:g} s: {said}. They take no new connections and stay at weight 0; "
-            "wait longer, or run with force to cut their connections",
-            result,
-        )
+        raise Refused(_still_in_use(options, late), result)
     return result
+
+
+def _still_in_use(options: Options, late: list[plan.Leaving]) -> str:
+    said = ", ".join(f"{one.name} ({one.server.active} active, {one.server.inactive} inactive)" for one in late)
+    return (
+        f"still in use after {options.rules.timeout:g} s: {said}. They take no new connections and stay at weight 0; "
+        "wait longer, or run with force to cut their connections"
+    )
+
+
+def _save(options: Options, record: state.Record) -> None:
+    if record.to_dict() != state.load(options.folder).to_dict():
+        state.save(options.folder, record)
 
 
 def _finish(options: Options, record: state.Record, present: Table, wanted: Table, result: dict[str, Any]) -> dict[str, Any]:
@@ -320,8 +335,7 @@ def _finish(options: Options, record: state.Record, present: Table, wanted: Tabl
     ours = {key for key in record.services if key in present.services or key in wanted.services}
     if options.engine == "kernel":
         record.services = ours
-    if record.to_dict() != state.load(options.folder).to_dict():
-        state.save(options.folder, record)
+    _save(options, record)
     result["table"] = present.to_dict()
     if result["writes"]:
         # Services that were removed were shown before; those that drain still are.
@@ -331,22 +345,22 @@ def _finish(options: Options, record: state.Record, present: Table, wanted: Tabl
 
 
 def _apply_keepalived(
-    options: Options, wanted: Table, rules: plan.Rules, record: state.Record, present: Table, result: dict[str, Any]
+    options: Options, wanted: Table, record: state.Record, present: Table, result: dict[str, Any]
 ) -> dict[str, Any]:
     """Weights through the tracked files; everything else is keepalived's own, and told as drift when it is not there."""
     folder = _weights(options)
-    moved = track.write(folder, wanted)
+    moved = track.write(folder, _told(folder, present, wanted))
     result["changed"] = bool(moved)
     result["changes"] = moved
     result["tracked"] = len(moved)
-    if record.to_dict() != state.load(options.folder).to_dict():
-        state.save(options.folder, record)
+    _save(options, record)
     if not options.verify:
         return result
     deadline = time.monotonic() + options.settle
     while True:
         present = _read(options, [])
-        drift, down = track.drift(present, track.expected(folder, wanted))
+        told = _told(folder, present, wanted)
+        drift, down = track.drift(present, track.expected(folder, told))
         # A server that was just told a weight and has none yet is late, not down.
         pending = {f"{one['service']} {one['server']}" for one in moved} & set(down)
         if not (drift or pending) or time.monotonic() >= deadline:
@@ -363,30 +377,36 @@ def _apply_keepalived(
             + ". keepalived does not repair this on reload; move the weight away and back through its file, or delete the row",
             result,
         )
-    quiet = replace(rules, quiet=True)
+    track.clean(folder, told)
 
     def step() -> tuple[Table, plan.Plan]:
         now = _read(options, [])
-        only = {key: service for key, service in wanted.services.items() if key in now.services}
-        view = Table(only)
-        made, record.began = _plan(now, view, quiet, record)
-        if record.to_dict() != state.load(options.folder).to_dict():
-            state.save(options.folder, record)
-        return now, _staying(made)
+        made, record.began = _kept(options, now, wanted, record)
+        _save(options, record)
+        return now, made
 
-    if options.rules.quiet:
-        present, made = _settle(step, None)
-        result["draining"] = [one.to_dict() for one in made.leaving if one.decision != "delete"]
-        late = [one.name for one in made.leaving if one.decision == "fail"]
-        if late:
-            raise Refused(f"still in use after {options.rules.timeout:g} s: {', '.join(late)}", result)
-        result["table"] = present.to_dict()
+    present, made = _settle(step, None)
+    going = {one.name: one for one in made.leaving if one.remove and one.decision in ("delete", "force")}
+    left = track.leaving(track.told(folder, present, wanted), wanted)
+    result["leaving"] = [entry_of(service) for service in track.without(left, going).services.values()]
+    result["draining"] = [one.to_dict() for one in made.leaving if one.decision != "delete"]
+    result["connections_at_risk"] = made.at_risk
+    result["connections_dropped"] = sum(one.server.connections for one in going.values())
+    result["table"] = present.to_dict()
+    late = [one for one in made.leaving if one.decision == "fail"]
+    if late:
+        raise Refused(_still_in_use(options, late), result)
     return result
 
 
-def _staying(made: plan.Plan) -> plan.Plan:
-    """Only servers that stay: removing one is done in keepalived's configuration, after its drain."""
-    return plan.Plan([], [one for one in made.leaving if not one.remove], [])
+def _told(folder: str, present: Table, wanted: Table) -> Table:
+    return track.joined(wanted, track.leaving(track.told(folder, present, wanted), wanted))
+
+
+def _kept(options: Options, present: Table, wanted: Table, record: state.Record) -> tuple[plan.Plan, dict[str, float]]:
+    """The plan for what keepalived was told. Its rows are its own; ours is to know who leaves, and when that may end."""
+    ours = track.told(_weights(options), present, wanted)
+    return _plan(ours, wanted, replace(options.rules, own=frozenset(ours.services)), record)
 
 
 _READY: dict[str, Any] = {"scheme": "http", "path": "/", "status": 200, "timeout": 2.0, "body": None, "port": None}

@@ -13,10 +13,12 @@ A director is a dictionary:
                  preempt: bool, preempt_delay, track_interfaces: [link], password}; empty: no failover
     sync         {interface, instance, id, port, group} or null
     services     as of the module lvs_wrr, each with ``check`` and ``quorum``, ``alpha``, ``interval``, ``delay_down``
+    leaving      services with servers that are no longer wanted but still in use: kept at weight 0
     timeouts     {tcp, tcp_fin, udp}
     ramp         command of the slow start, empty for none
 
-A check is {type: http|https|tcp|none, path, status, body (regular expression), port, timeout, retries, host}.
+A check is {type: http|https|tcp|none, path, status, body (regular expression), port, timeout, retries, host}. The usual type is
+tcp, and none where there is no TCP port to ask.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import (
     ServiceKey,
     Wrong,
     flag_names,
+    wanted_service,
     wanted_table,
 )
 
@@ -66,8 +69,9 @@ def number(value: object, where: str, least: float = 0) -> str:
 
 def configuration(director: dict[str, Any]) -> str:
     """The whole file. Raises Wrong."""
-    wanted = wanted_table(director.get("services") or [], director.get("timeouts"))
-    entries = dict(zip(wanted.services, director.get("services") or []))
+    services = _with_leaving(director.get("services") or [], director.get("leaving") or [])
+    wanted = wanted_table(services, director.get("timeouts"))
+    entries = dict(zip(wanted.services, services))
     lines = ["# Written by netops.fleet.lvs_director; changes by hand are lost.", *_global(director), ""]
     folder = str(director.get("folder") or "")
     for key, service in wanted.services.items():
@@ -78,6 +82,16 @@ def configuration(director: dict[str, Any]) -> str:
     for key, service in wanted.services.items():
         lines += _service(service, entries[key], director)
     return "\n".join(lines) + "\n"
+
+
+def _with_leaving(services: list[dict[str, Any]], leaving: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A server that leaves is checked like the others of its service; one whose service leaves too is not."""
+    left = {wanted_service(entry).key: entry for entry in leaving}
+    found = []
+    for entry in services:
+        also = left.pop(wanted_service(entry).key, {"servers": []})["servers"]
+        found.append({**entry, "servers": [*(entry.get("servers") or []), *also]})
+    return found + [{**entry, "check": {"type": "none"}} for entry in left.values()]
 
 
 def _global(director: dict[str, Any]) -> list[str]:
@@ -155,10 +169,18 @@ def _vrrp(instance: dict[str, Any]) -> list[str]:
     return [*lines, "}"]
 
 
+def _method(server: Server) -> str:
+    method = _METHODS[server.forward]
+    if server.forward != "tunnel" or server.tunnel == "ipip":
+        return method
+    port = f" port {server.tunnel_port}" if server.tunnel == "gue" else ""
+    return f"{method} type {server.tunnel}{port} {'csum' if server.tunnel_flags & 1 else 'nocsum'}"
+
+
 def _service(service: Service, entry: dict[str, Any], director: dict[str, Any]) -> list[str]:
     key, where = service.key, f"service {service.key}"
     head = f"fwmark {key.fwmark}" if key.fwmark else f"{key.address} {key.port}"
-    methods = {server.forward for server in service.servers.values()} or {"dr"}
+    methods = {_method(server) for server in service.servers.values()} or {_METHODS["dr"]}
     if len(methods) > 1:
         raise Wrong(
             f"{where}: servers with different ways of forwarding ({', '.join(sorted(methods))}); keepalived has one a service"
@@ -167,7 +189,7 @@ def _service(service: Service, entry: dict[str, Any], director: dict[str, Any]) 
         f"virtual_server {head} {{",
         f"    delay_loop {number(entry.get('interval', 2), f'{where}, interval', 0.1)}",
         f"    lvs_sched {name(service.scheduler, f'{where}, scheduler')}",
-        f"    lvs_method {_METHODS[methods.pop()]}",
+        f"    lvs_method {methods.pop()}",
     ]
     if key.fwmark:
         lines.append(f"    ip_family {'inet6' if key.family == 6 else 'inet'}")
@@ -183,6 +205,8 @@ def _service(service: Service, entry: dict[str, Any], director: dict[str, Any]) 
                 service.netmask if key.family == 6 else ipaddress.ip_network(f"0.0.0.0/{service.netmask}").netmask
             )
             lines.append(f"    persistence_granularity {granularity}")
+    if service.engine:
+        lines.append(f"    persistence_engine {name(service.engine, f'{where}, persistence_engine')}")
     if entry.get("alpha", True):
         # Until its first check succeeds a server takes no connections.
         lines.append("    alpha")
@@ -208,12 +232,12 @@ def _server(service: ServiceKey, server: Server, entry: dict[str, Any], director
         for event in ("up", "down"):
             lines.append(f'        notify_{event} "{word(ramp, "ramp")} {event} {known}"')
     lines += ["        FILE_CHECK {", f"            track_file {known}", "        }"]
-    lines += _check(entry.get("check") or {}, where)
+    lines += _check(entry.get("check") or {}, where, "tcp" if service.protocol == "tcp" and service.port else "none")
     return [*lines, "    }"]
 
 
-def _check(check: dict[str, Any], where: str) -> list[str]:
-    kind = str(check.get("type") or "tcp")
+def _check(check: dict[str, Any], where: str, usual: str) -> list[str]:
+    kind = str(check.get("type") or usual)
     if kind == "none":
         return []
     blocks = {"tcp": "TCP_CHECK", "http": "HTTP_GET", "https": "SSL_GET"}

@@ -167,13 +167,13 @@ def _server(service: Service, server: Server, host: Host) -> Iterator[Lint]:
     name = f"{service.key} {server.key}"
     family = 6 if ":" in server.key.address else 4
     if not 0 <= server.weight <= MAX_WEIGHT:
-        yield Lint("weight-range", name, f"weight {server.weight}", f"use 0 to {MAX_WEIGHT}")
-    if server.upper and server.lower > server.upper:
+        yield Lint("weight-range", name, f"weight {server.weight}; allowed are 0 to {MAX_WEIGHT}", "divide the weights")
+    if server.lower > server.upper:
         yield Lint(
             "thresholds",
             name,
-            f"lower threshold {server.lower} is above the upper one, {server.upper}",
-            "make the lower threshold the smaller one",
+            f"lower threshold {server.lower} is above the upper one, {server.upper}; the kernel refuses it",
+            "make the lower threshold the smaller one; without an upper one it means nothing",
         )
     if server.forward in ("dr", "tunnel") and server.key.port != service.key.port:
         yield Lint(

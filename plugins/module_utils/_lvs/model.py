@@ -30,8 +30,9 @@ FLAG_BITS = {
     "flag-3": SCHED_3,
 }
 
-#: The kernel takes any positive int; ipvsadm(8) says 0 to 65535, and larger ones overflow sums in some schedulers.
+#: The kernel takes any positive int; ipvsadm(8) says 0 to 65535, and larger ones overflow sums in some schedulers: lint's to say.
 MAX_WEIGHT = 65535
+_MAX_INT = 0x7FFFFFFF
 
 
 class Wrong(ValueError):
@@ -256,6 +257,22 @@ def wanted_service(entry: dict[str, Any]) -> Service:
     return replace(service, servers=servers)
 
 
+def entry_of(service: Service) -> dict[str, Any]:
+    """The reverse of wanted_service: as it would be wanted."""
+    key = service.key
+    if key.fwmark:
+        found: dict[str, Any] = {"fwmark": key.fwmark, "family": f"ipv{key.family}"}
+    else:
+        found = {"address": key.address, "port": key.port, "protocol": key.protocol}
+    servers = []
+    for name in sorted(service.servers):
+        server = service.servers[name].settings()
+        if "tunnel" in server:
+            server["tunnel"] = {**server["tunnel"], "checksum": bool(server["tunnel"].pop("flags") & 1)}
+        servers.append(server)
+    return {**found, **service.settings(), "servers": servers}
+
+
 def _wanted_key(entry: dict[str, Any]) -> ServiceKey:
     fwmark = entry.get("fwmark")
     if fwmark:
@@ -292,9 +309,9 @@ def _wanted_server(entry: dict[str, Any], service: ServiceKey, where: str) -> Se
     return Server(
         key=key,
         forward=forward,
-        weight=_number(1 if weight is None else weight, f"{at}, weight", 0, MAX_WEIGHT),
-        upper=_number(entry.get("upper_threshold") or 0, f"{at}, upper_threshold", 0, 0x7FFFFFFF),
-        lower=_number(entry.get("lower_threshold") or 0, f"{at}, lower_threshold", 0, 0x7FFFFFFF),
+        weight=_number(1 if weight is None else weight, f"{at}, weight", 0, _MAX_INT),
+        upper=_number(entry.get("upper_threshold") or 0, f"{at}, upper_threshold", 0, _MAX_INT),
+        lower=_number(entry.get("lower_threshold") or 0, f"{at}, lower_threshold", 0, _MAX_INT),
         tunnel=kind,
         tunnel_port=_number(tunnel.get("port") or 0, f"{at}, tunnel port", 0, 65535),
         tunnel_flags=1 if tunnel.get("checksum") else 0,
@@ -310,7 +327,7 @@ def wanted_table(services: list[dict[str, Any]], timeouts: dict[str, Any] | None
             raise Wrong(f"service {service.key} is given twice")
         found[service.key] = service
     limits = {
-        name: _number(value, f"timeouts, {name}", 1, 0x7FFFFFFF // 1000)
+        name: _number(value, f"timeouts, {name}", 1, _MAX_INT // 1000)
         for name, value in (timeouts or {}).items()
         if value is not None
     }

@@ -207,7 +207,8 @@ def _service(now: Service | None, wanted: Service, rules: Rules, ages: dict[str,
 
 def _leaving(service: ServiceKey, server: Server, remove: bool, rules: Rules, ages: dict[str, float]) -> Leaving:
     connections = drain.remaining(server, rules.until)
-    age = ages.get(f"{service} {server.key}", 0.0)
+    # Counted while it takes no new connections: a run that was killed before it wrote the weight began nothing.
+    age = 0.0 if server.weight else ages.get(f"{service} {server.key}", 0.0)
     # A server that merely takes no new connections is never forced: nothing is deleted.
     on_timeout = rules.on_timeout if remove or rules.on_timeout != "force" else "keep"
     decision = drain.decide(connections, age, rules.timeout, on_timeout, rules.force and remove)

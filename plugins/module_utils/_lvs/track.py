@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,67 @@ def ramping(path: str) -> bool:
         return False
     pid = procfs.decimal(note.strip())
     return note.strip() == "down" or (pid is not None and os.path.isdir(f"/proc/{pid}"))
+
+
+def told(folder: str, present: Table, wanted: Table) -> Table:
+    """What of the kernel's table keepalived was told: what is wanted, and what has a weight's file. The rest is others'."""
+    services = {}
+    for key, service in present.services.items():
+        asked = wanted.services[key].servers if key in wanted.services else {}
+        servers = {
+            name: server
+            for name, server in service.servers.items()
+            if name in asked or os.path.exists(os.path.join(folder, name_of(key, name)))
+        }
+        if servers or key in wanted.services:
+            services[key] = replace(service, servers=servers)
+    return replace(present, services=services)
+
+
+def leaving(ours: Table, wanted: Table) -> Table:
+    """Servers that keepalived still has although nobody wants them, at weight 0.
+
+    Taken out of its configuration with connections, their clients would hang; so they stay in it until they are empty.
+    """
+    services = {}
+    for key, service in ours.services.items():
+        kept = wanted.services[key].servers if key in wanted.services else {}
+        gone = {name: replace(server, weight=0) for name, server in service.servers.items() if name not in kept}
+        if gone:
+            services[key] = replace(service, servers=gone)
+    return Table(services)
+
+
+def without(table: Table, names: Iterable[str]) -> Table:
+    """A table without servers, named as ``plan.Leaving.name``, and without services of which none is left."""
+    gone = set(names)
+    services = {}
+    for key, service in table.services.items():
+        kept = {name: server for name, server in service.servers.items() if f"{key} {name}" not in gone}
+        if kept:
+            services[key] = replace(service, servers=kept)
+    return replace(table, services=services)
+
+
+def joined(wanted: Table, left: Table) -> Table:
+    """What keepalived is to be told: what is wanted, and who leaves."""
+    services = dict(wanted.services)
+    for key, service in left.services.items():
+        base = services.get(key, service)
+        services[key] = replace(base, servers={**base.servers, **service.servers})
+    return replace(wanted, services=services)
+
+
+def clean(folder: str, told_table: Table) -> None:
+    """Remove the files of servers that keepalived no longer knows. Raises OSError."""
+    names = {name_of(key, server) for key, service in told_table.services.items() for server in service.servers}
+    for target in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        name = target[: -len(".target")]
+        if target.endswith(".target") and name not in names:
+            path = os.path.join(folder, name)
+            for one in (path, path + ".ramp", target_of(path)):
+                if os.path.exists(one):
+                    files.remove(one)
 
 
 def write(folder: str, wanted: Table) -> list[dict[str, Any]]:
