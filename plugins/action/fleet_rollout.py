@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
 
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import rollout
 
@@ -20,7 +22,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     #: One step for all hosts of the batch, also where the task forgets run_once.
     BYPASS_HOST_LOOP = True
-    _VALID_ARGS = frozenset(("step", "rollout", "output", "budget"))
+    _VALID_ARGS = frozenset(("step", "rollout", "output", "budget", "roles"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -38,8 +40,17 @@ class ActionModule(ActionBase):
     def _begin(self, variables: dict[str, Any]) -> dict[str, Any]:
         """After the preflight of the whole fleet: hosts that failed it count before anything is touched."""
         hosts = [str(host) for host in variables.get("ansible_play_hosts_all") or ()]
-        found = rollout.begin(str(self._task.args.get("output") or "reports"), hosts, self._task.args.get("budget", 0))
-        before = {host: _told(variables, host, "__tune_kernel_preflight") for host in hosts}
+        for role in rollout.names(self._task.args.get("roles", ())):
+            place = _get_collection_role_path(role)
+            if place is None or not os.path.isfile(os.path.join(place[1], "tasks", "change.yml")):
+                raise rollout.RolloutError(f"{role} is no role with an entry point change (tasks/change.yml) on this controller")
+        found = rollout.begin(
+            str(self._task.args.get("output") or "reports"),
+            hosts,
+            self._task.args.get("budget", 0),
+            self._task.args.get("roles", ()),
+        )
+        before = {host: _told(variables, host, "__rollout_preflight") for host in hosts}
         # A rollout may do without a preflight; with one, a host that has no answer was lost in it.
         for host, answer in before.items() if any(before.values()) else ():
             if answer is None or answer.get("unreachable"):
@@ -64,59 +75,86 @@ class ActionModule(ActionBase):
         return {"batch": batch, "skip": found.bad()}
 
     def _judge(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """Who of the open batch failed; whether the fleet's budget is spent."""
+        """Who of the open batch failed; who goes back; whose change is to be confirmed; whether the fleet's budget is spent."""
         found = rollout.load(self._task.args.get("rollout"))
         present = {str(host) for host in variables.get("ansible_play_batch") or ()}
-        for host in found.batches[-1]:
-            if found.hosts[host] != "running":
-                continue
-            failure = _told(variables, host, "__tune_kernel_failure")
-            change = _told(variables, host, "__tune_kernel_change") or {}
-            if failure is not None:
-                back = _told(variables, host, "__tune_kernel_back")
-                rolled = back is None or not back.get("failed")
-                before = _told(variables, host, "__tune_kernel_before")
-                untouched = "sick" if before is None or before.get("failed") else "unchanged"
-                touched = bool(change.get("change"))
-                found.fail(host, ("rolled back" if rolled else "failed") if touched else untouched, str(failure.get("msg")))
-            elif host not in present:
+        running = [host for host in found.batches[-1] if found.hosts[host] == "running"]
+        touched, waiting = set(), set()
+        for host in running:
+            before = _told(variables, host, "__rollout_before")
+            gate = _told(variables, host, "__rollout_gate")
+            changes = [one for role in found.roles for one in _registered(variables, host, f"__{role.rpartition('.')[2]}_")]
+            failure = _told(variables, host, "__rollout_failure")
+            if before is not None and not before.get("failed") and not before.get("unreachable"):
+                touched.add(host)
+            if host not in present or any((one or {}).get("unreachable") for one in (before, gate, *changes)):
                 found.fail(host, "unreachable", "it was lost on the way; its dead-man's timer, or rollback.yml, takes it back")
+            elif failure is not None:
+                found.fail(host, "failed" if host in touched else "sick", str(failure.get("msg")))
+            elif gate is None:
+                found.fail(host, "failed", "its health was not checked after the change")
             else:
-                found.hosts[host] = "new" if change.get("changed") else "unchanged"
+                changed = any(one.get("changed") for one in changes)
+                found.hosts[host] = "new" if changed or _mark(gate) != _mark(before) else "unchanged"
+                if (gate.get("health") or {}).get("waiting"):
+                    waiting.add(host)
         stop = found.over()
         if stop:
             found.stop()
         found.save()
-        return {"stop": stop, "bad": found.bad(), "reason": found.stopped}
+        bad = found.bad()
+        back = [host for host in running if host in touched and (host in bad or (stop and found.hosts[host] == "new"))]
+        keep = [host for host in running if host in waiting and host not in bad and not stop]
+        return {"stop": stop, "bad": bad, "back": back, "keep": keep, "reason": found.stopped}
 
     def _close(self, variables: dict[str, Any]) -> dict[str, Any]:
         found = rollout.load(self._task.args.get("rollout"))
         for host in found.batches[-1]:
-            late = _told(variables, host, "__tune_kernel_confirmed")
-            if late is not None and (late.get("failed") or late.get("unreachable")):
-                found.fail(host, "rolled back" if late.get("failed") else "unreachable", str(late.get("msg") or "not confirmed"))
+            # Of this batch: earlier ones have other hosts.
+            back = _told(variables, host, "__rollout_back")
+            confirmed, late = _told(variables, host, "__rollout_confirmed"), _told(variables, host, "__rollout_late")
+            if back is not None:
+                self._returned(found, host, back)
+            elif confirmed is not None and confirmed.get("unreachable"):
+                found.fail(host, "unreachable", "it was lost before its change was confirmed; its dead-man's timer takes it back")
+            elif confirmed is not None and confirmed.get("failed"):
+                found.fail(host, "failed", str(confirmed.get("msg") or "not confirmed"))
+                self._returned(found, host, late or {"failed": True})
         if not found.stopped and found.over():
             found.stop()
-            found.save()
-        elif found.stopped:
-            for host in found.batches[-1]:
-                if found.hosts[host] != "new":
-                    continue
-                back = _told(variables, host, "__tune_kernel_batch_back")
-                done = back is not None and not back.get("failed") and not back.get("unreachable")
-                found.hosts[host] = "rolled back" if done else "failed"
-                if not done:
-                    found.fail(host, "failed", str((back or {}).get("msg") or "it could not be rolled back with its batch"))
-            found.save()
+        found.save()
         waiting = [host for host, state in found.hosts.items() if state == "waiting"]
         if found.stopped or not waiting:
             for line in ["", f"rollout {found.folder}/{rollout.FILE}", *found.lines()]:
                 self._display.display(line)
         told: dict[str, Any] = {"hosts": found.hosts, "reasons": found.reasons, "stopped": found.stopped}
         if found.stopped:
-            end = f"Its last batch is rolled back, {len(waiting)} hosts are untouched."
-            told.update(failed=True, msg=f"The rollout stopped: {found.stopped}. {end}")
+            told.update(failed=True, msg=f"The rollout stopped: {found.stopped}. Of the fleet are: {found.lines()[0]}.")
         return told
+
+    @staticmethod
+    def _returned(found: rollout.Rollout, host: str, answer: dict[str, Any]) -> None:
+        """What the way back of a host came to."""
+        why = f"{found.reasons[host]}; " if host in found.reasons else ""
+        if answer.get("unreachable"):
+            found.fail(host, "unreachable", f"{why}it could not be reached to be rolled back")
+        elif answer.get("failed"):
+            found.fail(host, "failed", f"{why}not rolled back: {answer.get('msg') or 'its task did not run'}")
+        else:
+            found.hosts[host] = "rolled back" if answer.get("steps") else "unchanged"
+
+
+def _mark(answer: dict[str, Any] | None) -> Any:
+    """Where the host's journal stood when its health was looked at."""
+    return ((answer or {}).get("health") or {}).get("mark")
+
+
+def _registered(variables: dict[str, Any], host: str, prefix: str) -> list[dict[str, Any]]:
+    """What the tasks of a role registered on a host, by the beginning of their names."""
+    hostvars = variables.get("hostvars")
+    raw = hostvars.raw_get(host) if hostvars is not None and host in hostvars else {}
+    names = [name for name in raw if name.startswith(prefix)] if isinstance(raw, dict) else []
+    return [one for one in (_told(variables, host, name) for name in names) if one is not None]
 
 
 def _told(variables: dict[str, Any], host: str, name: str) -> dict[str, Any] | None:

@@ -36,7 +36,13 @@ options:
       - The id of one change, as the changing module returned it.
       - With O(state=rolled_back), only this change is taken back. Its objects return to what they were before it, which is not
         their original when an earlier change is in force.
-      - With O(state=confirmed), it is an error when the host took this change back meanwhile.
+      - With O(state=confirmed), all changes that wait are confirmed, because a connection that was opened after the last of them
+        proves as much for all; it is an error when the host took this change back meanwhile.
+    type: str
+  since:
+    description:
+      - A mark, as V(read) returns it in RV(journal), or M(netops.fleet.host_health) in C(health). With O(state=rolled_back), all
+        changes begun after it are taken back, by whichever module.
     type: str
   force:
     description: Whether to restore also what somebody else changed since.
@@ -75,9 +81,10 @@ journal:
   returned: when O(state) is V(read)
   type: dict
 confirmed:
-  description: The id of the change that was confirmed. None when none was waiting.
+  description: The ids of the changes that were confirmed. Empty when none was waiting.
   returned: when O(state) is V(confirmed)
-  type: str
+  type: list
+  elements: str
 steps:
   description: What was done with each object, last changed first. The verdict is C(restore), C(already), C(foreign) or C(failed).
   returned: when O(state) is V(rolled_back)
@@ -91,7 +98,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety import act, j
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=act.ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=act.ARGUMENTS, supports_check_mode=True, mutually_exclusive=act.EXCLUSIVE)
     try:
         result = act.run(module.params, module.check_mode)
     except act.ActError as error:

@@ -38,6 +38,14 @@ options:
     description: With O(step=begin), how many hosts of the fleet may fail, as a number or a percentage such as V(5%).
     type: str
     default: "0"
+  roles:
+    description:
+      - With O(step=begin), the full names of the roles that change a host, in their order.
+      - Each has an entry point C(change) and registers what its modules returned under names that begin with C(__ROLE_), where
+        ROLE is the last part of its name.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - netops.fleet.attributes
   - netops.fleet.attributes.reader
@@ -63,6 +71,16 @@ stop:
   description: Whether the budget is spent.
   returned: with step judge
   type: bool
+back:
+  description: Hosts of the batch that are to return to what they were.
+  returned: with step judge
+  type: list
+  elements: str
+keep:
+  description: Hosts of the batch whose change waits for its confirmation and is to be kept.
+  returned: with step judge
+  type: list
+  elements: str
 bad:
   description: Hosts that count against the budget.
   returned: with steps begin and judge

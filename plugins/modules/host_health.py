@@ -15,7 +15,7 @@ author:
 description:
   - Diagnoses the host and probes it. Without O(baseline) it fails when the host is too sick to be changed, and returns a
     baseline. With O(baseline) it fails when anything is worse than in it.
-  - Worse is a new finding, more losses per second, or a probe that fails.
+  - Worse is a new finding, more losses per second, a probe that fails, or a change by this collection that was cut short.
   - Reading changes nothing on the host.
 options:
   baseline:
@@ -77,7 +77,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 health:
-  description: Findings, losses per second and probes.
+  description:
+    - Findings, losses per second and probes.
+    - C(mark) is where the journal of changes stands; what is changed after it can be taken back with
+      M(netops.fleet.change_journal) and its option O(netops.fleet.change_journal#module:since).
   returned: always
   type: dict
 reasons:

@@ -57,22 +57,126 @@ def test_confirmed_it_stays_and_the_late_timer_does_nothing(ns) -> None:
         + WAIT
         + """
 done = tune.run(options(**CUTS), check=False)
-second = None
-try:
-    tune.run(options(settings={"net.ipv4.conf.all.arp_ignore": "2"}, deadman=10), check=False)
-except tune.TuneError as error:
-    second = str(error)
 confirmed = act.confirm(done["change"], False, FOLDER)
 again = act.confirm(done["change"], False, FOLDER)
 # What the timer runs when it fires after all.
 words = [sys.executable, FOLDER + "/journal.pyz", "expire", "--change", done["change"]]
 late = subprocess.run(words, env={"PATH": os.environ["PATH"]})
-print(json.dumps([second, confirmed["changed"], again["changed"], late.returncode, value()]))
+print(json.dumps([confirmed["confirmed"] == [done["change"]], again["changed"], late.returncode, value()]))
 """,
         timeout=90,
     )
-    assert "still waits for its confirmation" in out[0]
-    assert out[1:] == [True, False, 0, "1"]
+    assert out == [True, False, 0, "1"]
+
+
+JOIN = """
+before = snapshot()
+def changes():
+    first = tune.run(options(**CUTS), check=False)
+    second = tune.run(options(settings={**CUTS["settings"], "net.ipv4.conf.all.rp_filter": "2"}, deadman=12), check=False)
+    return [first["change"], second["change"]]
+"""
+
+
+def test_a_second_change_joins_the_first_and_one_confirmation_is_for_both(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + JOIN
+        + """
+both = changes()
+waiting = deadman.armed(FOLDER)
+# The first one's timer fires before the common deadline: it is the later one's turn.
+words = [sys.executable, FOLDER + "/journal.pyz", "expire", "--change", both[0]]
+early = subprocess.run(words, env={"PATH": os.environ["PATH"]})
+kept = [value(), value("net.ipv4.conf.all.rp_filter")]
+confirmed = act.confirm(both[0], False, FOLDER)["confirmed"]
+print(json.dumps([waiting["changes"] == both, early.returncode, kept, confirmed == both, deadman.armed(FOLDER)]))
+""",
+        timeout=90,
+    )
+    assert out == [True, 0, ["1", "2"], True, None]
+
+
+def test_joined_changes_are_taken_back_together(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + JOIN
+        + """
+both = changes()
+until(lambda: not os.path.exists(deadman.marker(FOLDER)))
+print(json.dumps([snapshot() == before, journal.Journal(FOLDER).changes]))
+""",
+        timeout=90,
+    )
+    assert out == [True, []], "all is at its original, so the journal moved to the history"
+
+
+def test_a_joined_change_that_is_taken_back_leaves_the_other_waiting(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + JOIN
+        + """
+both = changes()
+back = {"owner": None, "force": False, "since": None, "change": both[1]}
+act.back(back, False, FOLDER)
+waiting = deadman.armed(FOLDER)["changes"] == both[:1]
+act.back({**back, "change": None, "since": journal.START}, False, FOLDER)
+print(json.dumps([waiting, deadman.armed(FOLDER), snapshot() == before]))
+""",
+        timeout=90,
+    )
+    assert out == [True, None, True]
+
+
+def test_all_changes_since_a_mark_are_taken_back_and_none_before(ns) -> None:
+    """Several runs, one of them cut short by the death of its process, one taken back already: the rollout's way back."""
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+before = snapshot()
+tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "40"}), check=False)
+between, mark = snapshot(), journal.Journal(FOLDER).mark()
+tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "41"}), check=False)
+taken = tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "42", "net.ipv4.tcp_syn_retries": "4"}), check=False)
+act.back({"owner": None, "force": False, "since": None, "change": taken["change"]}, False, FOLDER)
+pid = os.fork()
+if pid == 0:
+    objects.put = lambda target, state: os.kill(os.getpid(), signal.SIGKILL)
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import change
+    try:
+        tune.run(options(profile="inference"), check=False)
+    finally:
+        os._exit(1)
+os.waitpid(pid, 0)
+cut = [one.id for one in journal.Journal(FOLDER).unfinished()]
+tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "44"}), check=False)
+given = {"owner": None, "force": False, "since": mark, "change": None}
+shown = act.back(given, True, FOLDER)
+unchanged = snapshot() != between
+done = act.back(given, False, FOLDER)
+same = snapshot() == between
+again = act.back(given, False, FOLDER)
+act.back({**given, "since": None}, False, FOLDER)
+gone = act.back(given, False, FOLDER)
+try:
+    act.back({**given, "since": ""}, False, FOLDER)
+    refused = None
+except journal.JournalError as error:
+    refused = str(error)
+tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "45"}), check=False)
+younger = act.back(given, True, FOLDER)["changed"]
+seen = [len(cut), shown["changed"], unchanged, done["changed"], same, again["changed"], gone["changed"]]
+print(json.dumps([*seen, refused, younger]))
+""",
+        timeout=90,
+    )
+    assert out[:7] == [1, True, True, True, True, False, False]
+    assert "is no mark" in out[7]
+    assert out[8] is True, "the marked change is gone; what is younger is still found"
 
 
 def test_a_timer_that_died_is_made_up_for_by_the_next_run(ns) -> None:

@@ -170,7 +170,7 @@ def test_killed_while_undoing_one_change(ns) -> None:
 FIRST = dict(settings={"net.ipv4.tcp_fin_timeout": "40"})
 def undo(change):
     with lock.Lock(FOLDER, "test"):
-        return rollback.undo(journal.Journal(FOLDER), change)
+        return rollback.undo(journal.Journal(FOLDER), [change])
 def prepare():
     clean()
     tune.run(options(**FIRST), check=False)

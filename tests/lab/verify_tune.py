@@ -32,8 +32,8 @@ WANTED = {
     "tune_kernel_profile": "inference",
     "tune_kernel_rtt_ms": 0.2,
     "tune_kernel_link_mbit": 100000,
-    "tune_kernel_window": 0.5,
-    "tune_kernel_http": [f"http://127.0.0.1:{tuning.PROBE_PORT}/"],
+    "rollout_window": 0.5,
+    "rollout_http": [f"http://127.0.0.1:{tuning.PROBE_PORT}/"],
     "tune_kernel_nofile": 2048,
     "tune_kernel_services": ["model-server"],
 }
@@ -173,7 +173,7 @@ def test_rollback_shows_first_and_then_equals_the_snapshot(lab: Lab, before: dic
 
 def test_check_mode_touches_nothing(lab: Lab, before: dict[str, dict[str, Any]], reports: Path) -> None:
     folders = {name: host.run("ls -A /var/lib/netops.fleet").stdout for name, host in lab.hosts.items()}
-    variables = {**WANTED, "tune_kernel_output": str(reports)}
+    variables = {**WANTED, "rollout_output": str(reports)}
     status, output = play(lab, "playbooks/tune.yml", "--check", "--diff", variables=variables)
     assert status == 0, output
     assert "+net.core.somaxconn = 65535" in output and f"+++ after: {FILE}" in output
@@ -184,7 +184,7 @@ def test_check_mode_touches_nothing(lab: Lab, before: dict[str, dict[str, Any]],
 def test_a_failing_gate_rolls_its_batch_back_and_stops(lab: Lab, before: dict[str, dict[str, Any]], reports: Path) -> None:
     lab.hosts["gpu02"].run("touch /etc/fails-when-tuned")
     try:
-        variables = {**WANTED, "tune_kernel_output": str(reports), "tune_batches": [1, 2, 1]}
+        variables = {**WANTED, "rollout_output": str(reports), "tune_batches": [1, 2, 1]}
         status, output = play(lab, "playbooks/tune.yml", variables=variables)
     finally:
         lab.hosts["gpu02"].run("rm /etc/fails-when-tuned")
@@ -203,7 +203,7 @@ def test_a_failure_within_the_fleets_budget_costs_one_host_only(
     for name in ("gpu01", "gpu03"):
         lab.hosts[name].run("touch /etc/fails-when-tuned")
     try:
-        variables = {**WANTED, "tune_kernel_output": str(reports), "tune_batches": [1, 1, 1, 1], "tune_kernel_budget": 1}
+        variables = {**WANTED, "rollout_output": str(reports), "tune_batches": [1, 1, 1, 1], "rollout_budget": 1}
         status, output = play(lab, "playbooks/tune.yml", variables=variables)
     finally:
         for name in ("gpu01", "gpu03"):
@@ -219,7 +219,7 @@ def test_a_failure_within_the_fleets_budget_costs_one_host_only(
 def test_a_sick_fleet_is_not_touched(lab: Lab, before: dict[str, dict[str, Any]], reports: Path) -> None:
     lab.hosts["gpu03"].run("systemctl stop probe.service")
     try:
-        status, output = play(lab, "playbooks/tune.yml", variables={**WANTED, "tune_kernel_output": str(reports)})
+        status, output = play(lab, "playbooks/tune.yml", variables={**WANTED, "rollout_output": str(reports)})
         assert status != 0 and "Nothing was touched" in output
         told = rollout(reports)
         assert told["batches"] == [] and told["hosts"]["gpu03"] == "sick"
@@ -235,7 +235,7 @@ def test_a_host_that_is_down_counts_and_the_rest_goes_on_within_the_budget(
     tuning.power_off(lab.hosts["gpu03"])
     try:
         settings = {"net.ipv4.conf.all.arp_ignore": 1}
-        variables = {**WANTED, "tune_kernel_output": str(reports), "tune_kernel_budget": 1, "tune_kernel_settings": settings}
+        variables = {**WANTED, "rollout_output": str(reports), "rollout_budget": 1, "tune_kernel_settings": settings}
         _status, output = play(lab, "playbooks/tune.yml", variables=variables)
     finally:
         tuning.reboot(lab.hosts["gpu03"])
@@ -324,7 +324,7 @@ TASKS = (
 @pytest.fixture(scope="module")
 def new(lab: Lab, before: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the hosts are when the rollout went over two of them."""
-    variables = {**WANTED, "tune_batches": [2], "tune_kernel_output": str(tmp_path_factory.mktemp("reports"))}
+    variables = {**WANTED, "tune_batches": [2], "rollout_output": str(tmp_path_factory.mktemp("reports"))}
     status, said = play(lab, "playbooks/tune.yml", "-l", "gpu01,gpu02", variables=variables)
     assert status == 0, said
     found = snapshots(lab)
@@ -336,7 +336,7 @@ def new(lab: Lab, before: dict[str, dict[str, Any]], tmp_path_factory: pytest.Te
 def test_killing_the_controller_at_any_task_leaves_hosts_old_or_new(
     lab: Lab, before: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]], reports: Path, task: str
 ) -> None:
-    variables = {**WANTED, "tune_batches": [2], "tune_kernel_output": str(reports)}
+    variables = {**WANTED, "tune_batches": [2], "rollout_output": str(reports)}
     process = start(lab, "playbooks/tune.yml", "-l", "gpu01,gpu02", variables=variables)
     assert process.stdout is not None
     reached = False

@@ -93,6 +93,8 @@ def worse(
         limit = was * _FACTOR + float(allow.get(name, 0.0))
         if rate > limit:
             reasons.append(f"{name}: {rate:g} per second, {was:g} before; allowed are {limit:g}")
+    cut_short = set(now.get("unfinished") or []) - set(before.get("unfinished") or [])
+    reasons += [f"change {change} was cut short, or is still under way" for change in sorted(cut_short)]
     return reasons + failing(now, wanted)
 
 
@@ -108,10 +110,26 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
         ],
         probe_timeout=float(params["timeout"]),
     )
-    health = of(collect.collect(options))
+    health = {**of(collect.collect(options)), **_changes()}
     baseline = params.get("baseline")
     if baseline:
         reasons = worse(baseline, health, params.get("allow") or {}, params["http"])
     else:
         reasons = sick(health, params["worst"], params["http"])
     return {"health": health, "reasons": reasons}
+
+
+def _changes() -> dict[str, Any]:
+    """``{mark, unfinished, waiting}``: where the host's journal of changes stands. mark is None where it may not be read.
+
+    waiting: changes that the dead-man's timer takes back unless they are confirmed.
+    """
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, journal
+
+    try:
+        found = journal.Journal()
+        waiting = deadman.armed(journal.FOLDER) or {}
+    except (journal.JournalError, OSError):
+        return {"mark": None, "unfinished": [], "waiting": []}
+    unfinished = [change.id for change in found.unfinished()]
+    return {"mark": found.mark(), "unfinished": unfinished, "waiting": list(waiting.get("changes") or [])}

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, lock, rollback
@@ -16,8 +17,11 @@ ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["read", "confirmed", "rolled_back"], "default": "read"},
     "owner": {"type": "str"},
     "change": {"type": "str"},
+    "since": {"type": "str"},
     "force": {"type": "bool", "default": False},
 }
+#: What is rolled back is named in one way.
+EXCLUSIVE = [("owner", "change", "since")]
 
 
 class ActError(Exception):
@@ -40,34 +44,34 @@ def run(params: dict[str, Any], check: bool, folder: str = journal.FOLDER) -> di
 def confirm(change: str | None, check: bool, folder: str) -> dict[str, Any]:
     """Stop the dead-man's timer. Nothing waits: fine, unless the change is known to have been taken back meanwhile."""
     waiting = deadman.armed(folder)
-    if change and (waiting is None or waiting["change"] != change):
+    if change and (waiting is None or change not in waiting["changes"]):
         found = journal.Journal(folder).find(change)
         if found is None or found.undone:
             raise ActError(f"change {change} is not in force any more: nobody confirmed it in time, or it was rolled back")
-    if waiting is None or (change and waiting["change"] != change):
-        return {"changed": False, "confirmed": None, "warnings": []}
+    if waiting is None or (change and change not in waiting["changes"]):
+        return {"changed": False, "confirmed": [], "warnings": []}
     if not check:
         with lock.Lock(folder, "change_journal", wait=10):
-            if deadman.armed(folder) is None:
-                raise ActError(f"change {waiting['change']} was taken back a moment ago: nobody confirmed it in time")
+            waiting = deadman.armed(folder) or {"changes": []}
+            if not waiting["changes"] or (change and change not in waiting["changes"]):
+                raise ActError("the change was taken back a moment ago: nobody confirmed it in time")
             deadman.disarm(folder)
-    return {"changed": True, "confirmed": waiting["change"], "warnings": []}
+    return {"changed": True, "confirmed": waiting["changes"], "warnings": []}
 
 
 def back(params: dict[str, Any], check: bool, folder: str) -> dict[str, Any]:
-    owner, change, force = params.get("owner"), params.get("change"), bool(params["force"])
+    owner, change, since, force = params.get("owner"), params.get("change"), params.get("since"), bool(params["force"])
     if not os.path.isdir(folder):
         return {"changed": False, "steps": [], "warnings": []}
-    if check:
+    with nullcontext() if check else lock.Lock(folder, "change_journal", wait=30):
         found = journal.Journal(folder)
-        steps = rollback.preview_undo(found, change, force) if change else rollback.preview(found, owner, force)
-    else:
-        with lock.Lock(folder, "change_journal", wait=30):
-            found = journal.Journal(folder)
-            steps = rollback.undo(found, change, force) if change else rollback.run(found, owner, force)
-            waiting = deadman.armed(folder)
-            if waiting is not None and not rollback.failed(steps) and (not change or waiting["change"] == change):
-                deadman.disarm(folder)
+        if change is None and since is None:
+            steps = rollback.preview(found, owner, force) if check else rollback.run(found, owner, force)
+        else:
+            changes = [change] if change is not None else found.after(since or "")
+            steps = [] if not changes else (rollback.preview_undo if check else rollback.undo)(found, changes, force)
+        if not check:
+            deadman.settle(folder, found)
     shown = [step.to_dict() for step in steps]
     failed = rollback.failed(steps)
     if failed:

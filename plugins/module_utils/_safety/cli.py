@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         each.add_argument("--force", action="store_true", help="also what somebody else changed since")
     expire = commands.add_parser("expire", help="take back the change that nobody confirmed")
     expire.add_argument("--after", type=float, default=0.0, help="seconds to wait first")
-    expire.add_argument("--change", help="only this one")
+    expire.add_argument("--change", help="only if this one still waits")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "show":
@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> int:
             if chosen.command == "rollback":
                 steps = rollback.run(journal, chosen.owner, chosen.force)
             else:
-                steps = rollback.undo(journal, chosen.change, chosen.force)
-            deadman.disarm(chosen.folder)
+                steps = rollback.undo(journal, [chosen.change], chosen.force)
+            deadman.settle(chosen.folder, journal)
     except (JournalError, lock.Busy, OSError) as error:
         _say(error, sys.stderr)
         return 1
@@ -72,7 +72,7 @@ def _show(folder: str, as_json: bool) -> int:
         _say(line)
     waiting = deadman.armed(folder)
     if waiting is not None:
-        _say(f"change {waiting['change']} waits for its confirmation until {_when(waiting['deadline'])}")
+        _say(f"change {', '.join(waiting['changes'])} waits for confirmation until {_when(waiting['deadline'])}")
     for change in journal.unfinished():
         _say(f"change {change.id} by {change.owner} of {_when(change.time)} was cut short; rollback or run the module again")
     if not journal.live:
@@ -91,6 +91,7 @@ def report(journal: Journal) -> dict[str, Any]:
         "changes": [change.to_dict() for change in journal.changes],
         "unfinished": [change.id for change in journal.unfinished()],
         "waiting": deadman.armed(journal.folder),
+        "mark": journal.mark(),
         "problems": journal.problems,
     }
 
@@ -118,14 +119,10 @@ def _expire(folder: str, after: float, change: str | None) -> int:
         return 0
     with lock.Lock(folder, "the dead-man's timer", wait=_PATIENCE):
         waiting = deadman.armed(folder)
-        if waiting is None or (change is not None and waiting["change"] != change):
+        if waiting is None or (change is not None and change not in waiting["changes"]) or deadman.left(waiting) > 0:
             return 0
-        journal = Journal(folder)
-        found = journal.find(str(waiting["change"]))
-        steps = [] if found is None else rollback.undo(journal, found.id, note="nobody confirmed the change")
-        if not rollback.failed(steps):
-            deadman.disarm(folder)  # Else the next boot tries again.
-    _say(f"change {waiting['change']} was not confirmed within {waiting['seconds']} s and is taken back")
+        steps = deadman.expire(folder, waiting, Journal(folder))
+    _say(f"change {', '.join(waiting['changes'])} was not confirmed within {waiting['seconds']} s and is taken back")
     return _tell(steps)
 
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +25,21 @@ FOLDER = "/var/lib/netops.fleet"
 
 #: History is for reading; the older half goes when it is larger.
 MAX_HISTORY = 1 << 20
-#: A journal that grew larger than this (adaptive buffers write often) is written anew with what is live.
+#: A journal that grew larger than this (adaptive buffers write often) is written anew, its older changes folded.
 MAX_JOURNAL = 1 << 20
+#: Seconds for which a change can be taken back alone, whatever the journal's size: longer than any dead-man's timer.
+KEEP_WHOLE = 7200.0
 #: Values that one object remembers to have been given; older ones are told apart no longer.
 _MAX_WROTE = 16
 
 
 #: State "written" to an object that changes by itself when another one is written: whatever it is now, the change did it.
 ANY: dict[str, Any] = {"any": True}
+
+
+#: The mark of a journal without changes.
+START = "0-0"
+_ID = re.compile(r"\A([0-9a-f]{1,14})-[0-9a-f]{1,8}\Z")
 
 
 class JournalError(Exception):
@@ -68,7 +77,10 @@ class Entry:
 
 @dataclass
 class Change:
-    """One run of a changer. done: it was applied and read back; False means it was cut short. undone: see rollback.undo."""
+    """One run of a changer. done: it was applied and read back; False means it was cut short. undone: see rollback.undo.
+
+    folded: only the originals of what it touched are left of it.
+    """
 
     id: str
     owner: str
@@ -76,6 +88,7 @@ class Change:
     boot: str
     done: bool = False
     undone: bool = False
+    folded: bool = False
     #: (object, state before, state written)
     writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = field(default_factory=list)
 
@@ -129,7 +142,9 @@ class Journal:
     def _take(self, line: dict[str, Any]) -> None:
         operation = line["op"]
         if operation == "change":
-            self.changes.append(Change(str(line["id"]), str(line["owner"]), float(line["time"]), str(line["boot"])))
+            change = Change(str(line["id"]), str(line["owner"]), float(line["time"]), str(line["boot"]))
+            change.folded = bool(line.get("folded"))
+            self.changes.append(change)
         elif operation in ("done", "undone"):
             for change in self.changes:
                 if change.id == line["id"]:
@@ -144,7 +159,7 @@ class Journal:
                 entry = self.live[target]
                 entry.wrote = [one for one in entry.wrote if not same(target, one, line["state"])][1 - _MAX_WROTE :]
                 entry.wrote.append(line["state"])
-                if self.changes:
+                if self.changes and not self.changes[-1].folded:
                     self.changes[-1].writes.append((target, line.get("before"), line["state"]))
             elif operation == "restored":
                 self.live.pop(target, None)
@@ -158,6 +173,21 @@ class Journal:
         """Changes that were cut short."""
         return [change for change in self.changes if not change.done and not change.undone]
 
+    def mark(self) -> str:
+        """Names this moment for after(): the id of the newest change."""
+        return self.changes[-1].id if self.changes else START
+
+    def after(self, mark: str) -> list[str]:
+        """Ids of the changes begun after a mark, oldest first. Raises JournalError."""
+        match = _ID.match(mark)
+        if match is None:
+            raise JournalError(f"{mark[:80]!r} is no mark: it is the id of a change, or {START} for the beginning")
+        ids = [change.id for change in self.changes]
+        if mark in ids:
+            return ids[ids.index(mark) + 1 :]
+        # All was rolled back meanwhile, and the marked change went with it: then the time decides.
+        return [change.id for change in self.changes if int(change.time * 1000) > int(match[1], 16)]
+
     # --- writing
 
     def begin(
@@ -165,7 +195,10 @@ class Journal:
     ) -> str:
         """Record (object, present state, state to be written) of one change; on the disk when this returns. Returns its id."""
         now = now or time.time()
-        change = Change(f"{int(now * 1000):x}-{os.getpid():x}", owner, round(now, 3), boot_id())
+        number = int(now * 1000)
+        while self.find(f"{number:x}-{os.getpid():x}") is not None:
+            number += 1
+        change = Change(f"{number:x}-{os.getpid():x}", owner, round(now, 3), boot_id())
         lines: list[dict[str, Any]] = [
             {"op": "change", "id": change.id, "owner": owner, "time": change.time, "boot": change.boot}
         ]
@@ -188,6 +221,11 @@ class Journal:
 
     def find(self, change: str) -> Change | None:
         return next((one for one in self.changes if one.id == change), None)
+
+    def in_force(self, change: str) -> bool:
+        """Is anything of it left, as far as the journal tells?"""
+        found = self.find(change)
+        return found is not None and not found.undone and any(target in self.live for target, _before, _state in found.writes)
 
     def restored(self, target: Object) -> None:
         """The object is at its original again."""
@@ -220,8 +258,7 @@ class Journal:
         self.changes, self._torn = [], False
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n" for line in lines)
-        data = (b"\n" if self._torn else b"") + text.encode("ascii")
+        data = (b"\n" if self._torn else b"") + _text(lines).encode("ascii")
         try:
             files.private_folder(self.folder)
             fresh = not os.path.exists(self.path)
@@ -244,33 +281,56 @@ class Journal:
             self._take(line)
 
     def _compact(self) -> None:
-        """Write the journal anew when it grew large: what is live, as it is."""
+        """Write the journal anew when it grew large: originals of old changes, young ones as they are."""
         try:
-            if os.stat(self.path).st_size <= MAX_JOURNAL:
-                return
+            with open(self.path, "rb") as file:
+                if os.fstat(file.fileno()).st_size <= MAX_JOURNAL:
+                    return
+                lines = file.read().splitlines(keepends=True)
         except OSError:
             return
-        lines: list[dict[str, Any]] = []
-        changes = {change.id: change for change in self.changes}
-        for change in [changes.get(entry.change) for entry in self.live.values()] + self.changes[-1:]:
-            if change is None:
-                continue
-            head = {"op": "change", "id": change.id, "owner": change.owner, "time": change.time, "boot": change.boot}
-            if head in lines:
-                continue
-            lines.append(head)
-            for entry in self.live.values():
-                if entry.change != change.id:
-                    continue
-                base = {"kind": entry.target.kind, "name": entry.target.name}
-                lines.append({"op": "original", **base, "state": entry.original})
-                lines += [{"op": "wrote", **base, "state": one} for one in entry.wrote]
-            if change.done:
-                lines.append({"op": "done", "id": change.id})
-        text = "".join(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n" for line in lines)
-        files.write(self.path, text.encode("ascii"))
-        kept = {line["id"] for line in lines if line["op"] == "change"}
-        self.changes = [change for change in self.changes if change.id in kept]
+        young = {change.id for change in self.changes if change.time > time.time() - KEEP_WHOLE} | {self.changes[-1].id}
+        cut = next((number for number, line in enumerate(lines) if _begins(line) in young), 0)
+        old = Journal.__new__(Journal)
+        old.live, old.changes, old.problems = {}, [], []
+        for line in lines[:cut]:
+            try:
+                old._take(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue  # Told when it was read.
+        kept = _text(line for change in old.changes for line in old._folded(change)).encode("ascii") + b"".join(lines[cut:])
+        if len(kept) < sum(map(len, lines)):
+            files.write(self.path, kept)
+            self.live, self.changes, self.problems = {}, [], []
+            self._read()
+
+    def _folded(self, change: Change) -> list[dict[str, Any]]:
+        """Lines for a change of which only the originals of live objects are kept."""
+        entries = [entry for entry in self.live.values() if entry.change == change.id]
+        if not entries:
+            return []
+        lines: list[dict[str, Any]] = [
+            {"op": "change", "id": change.id, "owner": change.owner, "time": change.time, "boot": change.boot, "folded": True}
+        ]
+        for entry in entries:
+            base = {"kind": entry.target.kind, "name": entry.target.name}
+            lines.append({"op": "original", **base, "state": entry.original})
+            lines += [{"op": "wrote", **base, "state": one} for one in entry.wrote]
+        lines += [{"op": word, "id": change.id} for word in ("done", "undone") if getattr(change, word)]
+        return lines
+
+
+def _begins(line: bytes) -> str | None:
+    """The id of the change that a line begins."""
+    try:
+        found = json.loads(line)
+        return str(found["id"]) if found["op"] == "change" else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _text(lines: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n" for line in lines)
 
 
 def boot_id() -> str:

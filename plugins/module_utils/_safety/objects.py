@@ -12,23 +12,27 @@ A state is a JSON object, or None when the thing is not there:
     unit    {"enabled": true, "active": true}
 
 and those of NICs and their interrupts, see nic_objects.py.
+
+A changer of other things adds its kind to KINDS: two functions that talk to the host through _kernel, and how states compare.
 """
 
 from __future__ import annotations
 
 import base64
 import errno
+import operator
 import os
 import stat
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files, nic_objects
 
 _OFF = {"enabled": False, "active": False}
-#: They come and go with a module, a link or a driver; nobody can make one by writing it.
-FLEETING = frozenset(("sysctl", "irq", "nic"))
+
+#: What a kind's functions see of an object that is there; None: it is not.
+State = Optional[dict[str, Any]]
 
 #: A file of settings is never larger; a larger one is somebody's mistake and not copied into the journal.
 MAX_FILE = 1 << 20
@@ -48,12 +52,33 @@ class ObjectError(Exception):
     """It cannot be captured or put back; the message says which one and why."""
 
 
+class Kind(NamedTuple):
+    """capture: name → present state. put: bring it into a state. Both raise OSError, or ValueError for what they do not handle.
+
+    same: do two states mean the same? visitor: it comes and goes with something else (a module, a device), so one that is gone
+    needs no way back, and one that was not there before cannot be taken away. shared: others put things of their own into it, so
+    the way back takes what it can and is not read back.
+    """
+
+    capture: Callable[[str], State]
+    put: Callable[[str, State], None]
+    same: Callable[[State, State], bool] = operator.eq
+    visitor: bool = False
+    shared: bool = False
+
+
+def kind(target: Object) -> Kind:
+    """Raises ObjectError for a kind that this version does not know."""
+    try:
+        return KINDS[target.kind]
+    except KeyError:
+        raise ObjectError(f"{target}: kinds are {', '.join(sorted(KINDS))}") from None
+
+
 def capture(target: Object) -> dict[str, Any] | None:
     """The present state. Raises ObjectError."""
     try:
-        return _CAPTURE[target.kind](target.name)
-    except KeyError:
-        raise ObjectError(f"{target}: kinds are {', '.join(sorted(_CAPTURE))}") from None
+        return kind(target).capture(target.name)
     except (OSError, ValueError) as error:
         raise ObjectError(f"{target}: {_said(error)}") from None
 
@@ -61,23 +86,17 @@ def capture(target: Object) -> dict[str, Any] | None:
 def put(target: Object, state: dict[str, Any] | None) -> None:
     """Bring the object into ``state``. Raises ObjectError. Does not read back."""
     try:
-        _PUT[target.kind](target.name, state)
+        kind(target).put(target.name, state)
     except KeyError as error:
-        raise ObjectError(f"{target}: the state lacks {error}, or the kind is not one of {', '.join(sorted(_PUT))}") from None
+        raise ObjectError(f"{target}: the state lacks {error}") from None
     except (OSError, ValueError) as error:
         raise ObjectError(f"{target}: {_said(error)}") from None
 
 
 def same(target: Object, one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
-    """Do two states mean the same?"""
-    if target.kind == "sysctl" and one is not None and other is not None:
-        return sysctl.tokens(str(one.get("value"))) == sysctl.tokens(str(other.get("value")))
-    if target.kind == "dir":
-        return (one is None) == (other is None)
-    if target.kind == "unit":
-        # A unit whose file goes next is off like one that never was.
-        return (one or _OFF) == (other or _OFF)
-    return one == other
+    """Do two states mean the same? Those of an unknown kind (a journal of a newer version) are compared as they are."""
+    known = KINDS.get(target.kind)
+    return one == other if known is None else known.same(one, other)
 
 
 def tidy(path: str) -> None:
@@ -180,6 +199,12 @@ def systemd() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
+def reload_units(targets: Iterable[Object]) -> None:
+    """systemd reads unit files once: let it look again after some of ``targets`` were written."""
+    if any("/systemd/system/" in target.name for target in targets) and systemd():
+        command.run(["systemctl", "daemon-reload"], timeout=60)
+
+
 def _capture_unit(name: str) -> dict[str, Any] | None:
     if not systemd():
         return None
@@ -205,21 +230,27 @@ def _put_unit(name: str, state: dict[str, Any] | None) -> None:
             raise OSError(5, done.why())
 
 
-_CAPTURE: dict[str, Callable[[str], dict[str, Any] | None]] = {
-    "sysctl": _capture_sysctl,
-    "file": _capture_file,
-    "dir": _capture_dir,
-    "unit": _capture_unit,
-    "irq": nic_objects.capture_irq,
-    "nic": nic_objects.capture_nic,
-    "irqbalance": nic_objects.capture_policy,
-}
-_PUT: dict[str, Callable[[str, dict[str, Any] | None], None]] = {
-    "sysctl": _put_sysctl,
-    "file": _put_file,
-    "dir": _put_dir,
-    "unit": _put_unit,
-    "irq": nic_objects.put_irq,
-    "nic": nic_objects.put_nic,
-    "irqbalance": nic_objects.put_policy,
+def _same_sysctl(one: State, other: State) -> bool:
+    if one is None or other is None:
+        return one == other
+    return sysctl.tokens(str(one.get("value"))) == sysctl.tokens(str(other.get("value")))
+
+
+def _same_dir(one: State, other: State) -> bool:
+    return (one is None) == (other is None)
+
+
+def _same_unit(one: State, other: State) -> bool:
+    """A unit whose file goes next is off like one that never was."""
+    return (one or _OFF) == (other or _OFF)
+
+
+KINDS: dict[str, Kind] = {
+    "sysctl": Kind(_capture_sysctl, _put_sysctl, _same_sysctl, visitor=True),
+    "file": Kind(_capture_file, _put_file),
+    "dir": Kind(_capture_dir, _put_dir, _same_dir, shared=True),
+    "unit": Kind(_capture_unit, _put_unit, _same_unit),
+    "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
+    "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
+    "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),
 }

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import command
 from ansible_collections.netops.fleet.plugins.module_utils._safety import objects
 from ansible_collections.netops.fleet.plugins.module_utils._safety.journal import Entry, Journal, JournalError
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
@@ -48,11 +47,11 @@ def plan(entries: Iterable[Entry], present: dict[Object, dict[str, Any] | None],
         now = present[target]
         if objects.same(target, now, original):
             steps.append(Step(target, "already", now, original))
-        elif target.kind in objects.FLEETING and now is None:
-            steps.append(Step(target, "already", now, original, "the kernel does not have it any more"))
-        elif target.kind in objects.FLEETING and original is None:
+        elif objects.kind(target).visitor and now is None:
+            steps.append(Step(target, "already", now, original, "this host does not have it any more"))
+        elif objects.kind(target).visitor and original is None:
             steps.append(Step(target, "already", now, original, "it was not there before, and cannot be taken away"))
-        elif entry.ours(now) or force or target.kind == "dir":
+        elif entry.ours(now) or force or objects.kind(target).shared:
             steps.append(Step(target, "restore", now, original))
         else:
             steps.append(Step(target, "foreign", now, original, "somebody else changed it after this collection did"))
@@ -98,21 +97,29 @@ def run(journal: Journal, owner: str | None = None, force: bool = False, note: s
         steps.append(step)
         if step.verdict in ("restore", "already"):
             journal.restored(step.target)
-    _reload(steps)
+    objects.reload_units(step.target for step in steps if step.verdict == "restore")
     journal.close(note)
     return steps
 
 
-def _entries_of(journal: Journal, change: str) -> list[Entry]:
-    found = journal.find(change)
-    if found is None:
-        raise JournalError(f"{journal.path} has no change {change}: it was rolled back before, or belongs to another host")
-    return [Entry(target, before, found.id, found.owner, found.time, [state]) for target, before, state in found.writes]
+def _entries_of(journal: Journal, changes: Sequence[str]) -> list[Entry]:
+    """What some changes wrote, as one: each object with its state before the first of them, and all that they gave it."""
+    entries: dict[Object, Entry] = {}
+    for change in changes:
+        found = journal.find(change)
+        if found is None:
+            raise JournalError(f"{journal.path} has no change {change}: it was rolled back before, or belongs to another host")
+        if found.folded:
+            raise JournalError(f"{journal.path}: change {change} is too old to be taken back alone; roll back to the originals")
+        for target, before, state in found.writes:
+            entry = entries.setdefault(target, Entry(target, before, found.id, found.owner, found.time))
+            entry.wrote.append(state)
+    return list(entries.values())
 
 
-def preview_undo(journal: Journal, change: str, force: bool = False) -> list[Step]:
+def preview_undo(journal: Journal, changes: Sequence[str], force: bool = False) -> list[Step]:
     """What undo() would do now; changes nothing. Raises JournalError when the journal has no such change."""
-    entries = _entries_of(journal, change)
+    entries = _entries_of(journal, changes)
     present, why = look(entries)
     steps = plan(entries, present, force)
     for step in steps:
@@ -120,9 +127,12 @@ def preview_undo(journal: Journal, change: str, force: bool = False) -> list[Ste
     return steps
 
 
-def undo(journal: Journal, change: str, force: bool = False, note: str = "undone") -> list[Step]:
-    """Take one change back: its objects return to what they were before it, not to their originals. Under the lock."""
-    entries = _entries_of(journal, change)
+def undo(journal: Journal, changes: Sequence[str], force: bool = False, note: str = "undone") -> list[Step]:
+    """Take changes back: their objects return to what they were before the first of them, not to their originals. Under the lock.
+
+    changes: ids, oldest first, such as Journal.after() gives.
+    """
+    entries = _entries_of(journal, changes)
     present, _why = look(entries)
     writes = [
         (entry.target, present[entry.target], entry.original)
@@ -144,8 +154,9 @@ def undo(journal: Journal, change: str, force: bool = False, note: str = "undone
         ):
             journal.restored(step.target)
     if not failed(steps):
-        journal.undone(change)
-    _reload(steps)
+        for change in changes:
+            journal.undone(change)
+    objects.reload_units(step.target for step in steps if step.verdict == "restore")
     journal.close(note)
     return steps
 
@@ -161,17 +172,11 @@ def _step(entry: Entry, force: bool) -> Step:
         try:
             objects.put(step.target, step.original)
             now = objects.capture(step.target)
-            if step.target.kind != "dir" and not objects.same(step.target, now, step.original):
+            if not objects.kind(step.target).shared and not objects.same(step.target, now, step.original):
                 step.verdict, step.why = "failed", f"after writing it is {now}, wanted {step.original}"
         except objects.ObjectError as error:
             step.verdict, step.why = "failed", str(error)
     return step
-
-
-def _reload(steps: Iterable[Step]) -> None:
-    """systemd reads unit files once."""
-    if any(step.verdict == "restore" and "/systemd/system/" in step.target.name for step in steps) and objects.systemd():
-        command.run(["systemctl", "daemon-reload"], timeout=60)
 
 
 def failed(steps: Iterable[Step]) -> list[str]:

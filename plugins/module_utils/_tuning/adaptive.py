@@ -15,9 +15,9 @@ from typing import Any, TextIO
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files, journal, lock, objects, portable
+from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, file_state
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import adapt, bdp, host
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import Difference
 
 OWNER = "sysctl_tuning"
 UNIT = "netops-fleet-adapt"

@@ -19,11 +19,11 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence.nic_queues 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.topology import Topology
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import cpulist, irqs, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, objects, portable
+from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import change, irq_plan, irqbalance, nic_plan, reapply
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import ChangeError, Changer, Work
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.reapply import Again
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import Difference
 
 OWNER = "irq_affinity"
 AGAIN = Again(

@@ -17,8 +17,8 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, procfs
 from ansible_collections.netops.fleet.plugins.module_utils._safety import nic_objects, objects
+from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import Difference
 
 POLICIES = ("keep", "ban", "stop")
 SERVICE = "irqbalance.service"

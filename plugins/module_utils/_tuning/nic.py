@@ -17,11 +17,11 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence import topo
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.topology import Device, Topology
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import cpulist, ethtool_netlink, procfs
 from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, objects, portable
+from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import change, nic_plan, reapply
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import ChangeError, Changer, Work
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.reapply import Again
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import Difference
 
 OWNER = "nic_settings"
 AGAIN = Again(OWNER, "netops-fleet-nic", "nic.pyz", "Set what NICs lost with their driver", (("net", "add|move"),))

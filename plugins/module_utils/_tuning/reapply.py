@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files, journal, lock, objects
+from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, file_state
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import ChangeError
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import Difference
 
 #: Seconds a program waits for a change that is under way.
 _PATIENCE = 120.0

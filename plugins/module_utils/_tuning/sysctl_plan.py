@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import parameters, sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, file_state, same
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import boot_order
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.profiles import Want
@@ -65,23 +66,6 @@ class Item:
             "reason": self.reason,
             "later": [setting.to_dict() for setting in self.later],
         }
-
-
-@dataclass
-class Difference:
-    """One object that is not as it is wanted. before, after: states (see _safety/objects.py).
-
-    cuts: it can cut the host off. release: no longer wanted; it goes back to its original and is the collection's no more.
-    """
-
-    target: Object
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-    cuts: bool = False
-    release: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.target.kind, "name": self.target.name, "before": self.before, "after": self.after}
 
 
 @dataclass

@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, parameters, sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import parameters, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, lock, objects, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety.change import (
+    PATIENCE,
+    ChangeError,
+    Difference,
+    Write,
+    apply,
+    differs,
+    finished,
+    open_folder,
+    overdue,
+    unbroken,
+)
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     bdp,
@@ -22,14 +35,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     profiles,
     sysctl_plan,
 )
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import (
-    PATIENCE,
-    ChangeError,
-    make_folder,
-    overdue,
-    released,
-    unbroken,
-)
+from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import released
 
 OWNER = "sysctl_tuning"
 TuneError = ChangeError
@@ -169,7 +175,7 @@ class Work:
     """One reading of the host against the options. stale: programs that keep old limits."""
 
     plan: sysctl_plan.Plan
-    changes: list[sysctl_plan.Difference]
+    changes: list[Difference]
     notes: list[str]
     facts: dict[str, Any]
     errors: list[str]
@@ -274,7 +280,7 @@ def _limits(
     options: Options,
     plan: sysctl_plan.Plan,
     present: sysctl_plan.Present,
-    changes: list[sysctl_plan.Difference],
+    changes: list[Difference],
     errors: list[str],
 ) -> None:
     wrong = limits.check(options.nofile, _number(_will(plan, present, "fs.nr_open")))
@@ -322,8 +328,8 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         moved = _moved(options, sample, found, remember=False)
         work = study(options, found, moved)
         _refuse(work)
-        return _result(options, work, [change for change in work.changes if _differs(change)])
-    make_folder(options.folder)
+        return _result(options, work, [one for one in work.changes if differs(one)])
+    open_folder(options.folder)
     with lock.Lock(options.folder, OWNER, wait=PATIENCE):
         late = overdue(options.folder)
         found = journal.Journal(options.folder)
@@ -332,14 +338,14 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         _refuse(work)
         changes = work.changes
         work.notes += late
-        result = _result(options, work, [change for change in changes if _differs(change)])
+        result = _result(options, work, [one for one in changes if differs(one)])
         if not changes:
-            # A run that was killed after its last write: what it wanted is in force.
-            for change in found.unfinished():
-                found.done(change.id)
+            finished(found, OWNER)
             return result
+        if options.adapt and options.adapt_interval:
+            _adaptive().install(options)
         with unbroken():
-            result.update(_apply(options, found, changes, moved))
+            result.update(apply(found, OWNER, changes, options.deadman, lambda: _left(options, found, moved), _along))
         return result
 
 
@@ -357,71 +363,18 @@ def _adaptive() -> Any:
     return adaptive
 
 
-def _differs(change: sysctl_plan.Difference) -> bool:
-    return not objects.same(change.target, change.before, change.after)
-
-
 def _refuse(work: Work) -> None:
     if work.errors:
         raise TuneError("Nothing was changed. " + "; ".join(work.errors), plan=[item.to_dict() for item in work.plan.items])
 
 
-def _apply(
-    options: Options, found: journal.Journal, changes: list[sysctl_plan.Difference], moved: dict[str, str] | None
-) -> dict[str, Any]:
-    from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, portable
-
-    application = portable.install(options.folder, deadman.APPLICATION, cli)
-    if options.adapt and options.adapt_interval:
-        _adaptive().install(options)
-    writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = []
-    for change in changes:
-        for pattern in parameters.COMPANIONS.get(change.target.name, ()) if change.target.kind == "sysctl" else ():
-            for name in _matching(pattern):
-                value = sysctl.read(name)
-                if value is not None and name != change.target.name:
-                    writes.append((Object("sysctl", name), {"value": value}, journal.ANY))
-        writes.append((change.target, change.before, change.after))
-    waiting = deadman.armed(options.folder)
-    cuts = bool(options.deadman) and any(change.cuts for change in changes)
-    if cuts and waiting is not None:
-        raise TuneError(
-            f"Nothing was changed. Change {waiting['change']} still waits for its confirmation: confirm it or roll it back"
-        )
-    change_id = found.begin(OWNER, writes)
-    if cuts:
-        try:
-            deadman.arm(options.folder, change_id, options.deadman, application)
-        except deadman.DeadmanError as error:
-            found.undone(change_id)
-            raise TuneError(f"Nothing was changed. {error}") from None
-    problems = []
-    for change in changes:
-        try:
-            if _differs(change):
-                objects.put(change.target, change.after)
-        except objects.ObjectError as error:
-            problems.append(str(error))
-            break
-    if any("/systemd/system/" in change.target.name for change in changes) and objects.systemd():
-        command.run(["systemctl", "daemon-reload"], timeout=60)
-    if not problems:
-        problems = _left(options, found, moved)
-    if problems:
-        steps = rollback.undo(found, change_id, note="it did not take")
-        deadman.disarm(options.folder)
-        kept = rollback.failed(steps) + rollback.foreign(steps)
-        raise TuneError(
-            f"It did not take and is taken back: {'; '.join(problems)}"
-            + (f". Not taken back: {'; '.join(kept)}" if kept else ""),
-            change=change_id,
-        )
-    for change in changes:
-        if change.release:
-            found.restored(change.target)
-    found.done(change_id)
-    found.close("nothing is wanted any more")
-    return {"change": change_id, "confirm_within": options.deadman if cuts else None}
+def _along(change: Difference) -> Iterator[Write]:
+    """Parameters that change by themselves when one is written."""
+    for pattern in parameters.COMPANIONS.get(change.target.name, ()) if change.target.kind == "sysctl" else ():
+        for name in _matching(pattern):
+            value = sysctl.read(name)
+            if value is not None and name != change.target.name:
+                yield Object("sysctl", name), {"value": value}, journal.ANY
 
 
 def _left(options: Options, found: journal.Journal, moved: dict[str, str] | None) -> list[str]:
@@ -429,11 +382,11 @@ def _left(options: Options, found: journal.Journal, moved: dict[str, str] | None
     return [
         f"{change.target} is {sysctl_plan._shown(change.before)}, wanted {sysctl_plan._shown(change.after)}"
         for change in study(options, found, moved).changes
-        if _differs(change)
+        if differs(change)
     ]
 
 
-def _result(options: Options, work: Work, changes: list[sysctl_plan.Difference]) -> dict[str, Any]:
+def _result(options: Options, work: Work, changes: list[Difference]) -> dict[str, Any]:
     was, will = work.somaxconn
     stale = host.stale(will, was, options.nofile, options.services)
     notes = list(work.notes)
@@ -471,8 +424,9 @@ def back(options: Options, check: bool) -> dict[str, Any]:
         if not rollback.select(found, OWNER):
             return rolled([], [])
         with lock.Lock(options.folder, OWNER, wait=PATIENCE), unbroken():
-            steps = rollback.run(journal.Journal(options.folder), OWNER, options.force, note="state absent")
-            deadman.disarm(options.folder)
+            found = journal.Journal(options.folder)
+            steps = rollback.run(found, OWNER, options.force, note="state absent")
+            deadman.settle(options.folder, found)
     failed = rollback.failed(steps)
     if failed:
         raise TuneError(f"Not everything is at its original: {'; '.join(failed)}", steps=[step.to_dict() for step in steps])
@@ -480,7 +434,7 @@ def back(options: Options, check: bool) -> dict[str, Any]:
 
 
 def rolled(steps: list[rollback.Step], warnings: list[str]) -> dict[str, Any]:
-    changes = [sysctl_plan.Difference(step.target, step.present, step.original) for step in steps if step.verdict == "restore"]
+    changes = [Difference(step.target, step.present, step.original) for step in steps if step.verdict == "restore"]
     return {
         "changed": bool(changes),
         "changes": [change.to_dict() for change in changes],

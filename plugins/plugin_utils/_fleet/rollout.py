@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +23,9 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import cl
 FILE = "rollout.json"
 #: What a host can have come to. waiting: its batch has not begun.
 STATES = ("waiting", "running", "new", "unchanged", "rolled back", "failed", "unreachable", "sick")
+
+
+_ROLE = re.compile(r"\A[a-z0-9_]+\.[a-z0-9_]+\.[a-z0-9_]+\Z")
 
 
 class RolloutError(Exception):
@@ -42,6 +46,8 @@ class Rollout:
     reasons: dict[str, str] = field(default_factory=dict)
     batches: list[list[str]] = field(default_factory=list)
     stopped: str = ""
+    #: Full names of the roles that change a host, in their order.
+    roles: list[str] = field(default_factory=list)
 
     def save(self) -> None:
         store.write_atomic(os.path.join(self.folder, FILE), json.dumps(asdict(self), indent=1).encode("utf-8") + b"\n")
@@ -85,12 +91,19 @@ def budget(given: Any, hosts: int) -> int:
     return hosts * int(number) // 100 if text.endswith("%") else int(number)
 
 
-def begin(output: str, hosts: list[str], given: Any, now: float | None = None) -> Rollout:
-    """Make the run's folder. Raises RolloutError."""
+def names(given: Any) -> list[str]:
+    """Full names of roles. Raises RolloutError."""
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, str) and _ROLE.match(one) for one in given):
+        raise RolloutError(f"roles is {clean(repr(given), 200)}; it takes a list of full names, such as netops.fleet.tune_kernel")
+    return list(given)
+
+
+def begin(output: str, hosts: list[str], given: Any, roles: Any = (), now: float | None = None) -> Rollout:
+    """Make the run's folder. given: the budget. Raises RolloutError."""
     if not hosts:
         raise RolloutError("the play has no hosts")
     now = time.time() if now is None else now
-    allowed = budget(given, len(hosts))
+    allowed, changers = budget(given, len(hosts)), names(roles)
     base = os.path.join(os.path.abspath(os.path.expanduser(output)), "tune-" + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)))
     for number in range(1, 1000):
         folder = base if number == 1 else f"{base}-{number}"
@@ -101,7 +114,7 @@ def begin(output: str, hosts: list[str], given: Any, now: float | None = None) -
             continue
         except OSError as error:
             raise RolloutError(f"{folder} cannot be made: {error.strerror}; give an output folder that you may write") from None
-        rollout = Rollout(folder, round(now, 3), allowed, dict.fromkeys(hosts, "waiting"))
+        rollout = Rollout(folder, round(now, 3), allowed, dict.fromkeys(hosts, "waiting"), roles=changers)
         rollout.save()
         return rollout
     raise RolloutError(f"{base} and 999 like it exist")
