@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 import urllib.request
 
@@ -91,9 +92,11 @@ def carrier(link: str) -> bool:
         return file.read().strip() == "1"
 
 
-def flood(address: str, port: str, seconds: str, size: str = "100", pause: str = "0") -> bool:
-    """UDP datagrams for a while."""
+def flood(address: str, port: str, seconds: str, size: str = "100", pause: str = "0", source: str = "") -> bool:
+    """UDP datagrams for a while, from an address of this host."""
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    if source:
+        sock.bind((source, 0))
     until = time.monotonic() + float(seconds)
     while time.monotonic() < until:
         try:
@@ -117,7 +120,48 @@ def connections(address: str, port: str, count: str, seconds: str) -> bool:
     return True
 
 
-QUESTIONS = {one.__name__: one for one in (connect, serves, http, ping, name, burst, carrier, flood, connections)}
+def syns(address: str, port: str, seconds: str) -> bool:
+    """Opens handshakes from ports that do not answer: raw SYN packets, as a flood is made of."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    sock.connect((address, 0))
+    own, there = (socket.inet_aton(one) for one in (sock.getsockname()[0], address))
+    until = time.monotonic() + float(seconds)
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        # From addresses beyond, where nobody resets what was not asked for.
+        own = socket.inet_aton(f"10.88.1.{number % 250 + 1}")
+        head = struct.pack("!HHIIBBHHH", 1024 + number % 60000, int(port), number, 0, 5 << 4, 2, 65535, 0, 0)
+        checked = _checksum(own + there + struct.pack("!BBH", 0, 6, len(head)) + head)
+        packet = head[:16] + struct.pack("!H", checked) + head[18:]
+        _send_as(sock, own, there, packet)
+        time.sleep(0.01)
+    return True
+
+
+def _send_as(sock: socket.socket, source: bytes, there: bytes, payload: bytes) -> None:
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 0, 0, 64, 6, 0, source, there)
+    sock.send(head + payload)
+
+
+def requests(address: str, port: str, seconds: str) -> bool:
+    """Request after request, forty at a time."""
+    until = time.monotonic() + float(seconds)
+
+    def work() -> None:
+        while time.monotonic() < until:
+            serves(address, port)
+
+    workers = [threading.Thread(target=work) for _ in range(40)]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
+    return True
+
+
+QUESTIONS = {one.__name__: one for one in (connect, serves, http, ping, name, burst, carrier, flood, connections, syns, requests)}
 
 if __name__ == "__main__":
     sys.exit(0 if QUESTIONS[sys.argv[1]](*sys.argv[2:]) else 1)

@@ -73,7 +73,8 @@ def is_expected(finding: dict[str, Any], expect: dict[str, Any]) -> bool:
 
 def run(entry: Entry) -> Outcome:
     """Inject, see the symptom, diagnose, take back, see that the symptom is gone and the diagnosis silent."""
-    with World() as world:
+    own_resolver = any("stop_resolver" in (entry[phase] or {}) for phase in ("setup", "during"))
+    with World(own_resolver) as world:
         if entry["setup"]:
             _setup(world, entry["setup"])
         _symptom(world, entry, works=True, when="before the fault")

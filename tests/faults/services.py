@@ -124,7 +124,21 @@ def udp_unread(address: str, port: str) -> None:
     threading.Event().wait()
 
 
-SERVICES = {one.__name__: one for one in (web, stuck, leaking, dns, ntp, udp_unread)}
+def many(*lines: str) -> None:
+    """Several services in one process, each a line; says ``ready`` once all are."""
+    global ready
+    waiting = threading.Semaphore(0)
+    ready = waiting.release
+    for line in lines:
+        name, *words = line.split()
+        threading.Thread(target=SERVICES[name], args=words, daemon=True).start()
+    for _ in lines:
+        waiting.acquire()
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
+SERVICES = {one.__name__: one for one in (web, stuck, leaking, dns, ntp, udp_unread, many)}
 
 if __name__ == "__main__":
     SERVICES[sys.argv[1]](*sys.argv[2:])

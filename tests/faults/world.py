@@ -119,12 +119,13 @@ class Place(Namespace):
 class World:
     """Use as a context manager. host: the one that is diagnosed. peer: its gateway, resolver, time server and only peer."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_resolver: bool = False) -> None:
+        """own_resolver: a name server that can be ended by itself."""
         self.places: list[Place] = []
         try:
             self.host, self.peer = self._place(), self._place()
             self._wire()
-            self._services()
+            self._services(own_resolver)
         except BaseException:
             self.remove()
             raise
@@ -161,11 +162,14 @@ class World:
             "ip route add default via $GATEWAY4; ip -6 route add default via $GATEWAY6"
         )
 
-    def _services(self) -> None:
+    def _services(self, own_resolver: bool) -> None:
         self.server = self.host.serve("web", "::", PORT)
-        self.peer.serve("web", "::", PORT)
-        self.resolver = self.peer.serve("dns", "10.77.0.2")
-        self.clock = self.peer.serve("ntp", "10.77.0.2")
+        steady = [f"web :: {PORT}", "ntp 10.77.0.2"]
+        if own_resolver:
+            self.resolver = self.peer.serve("dns", "10.77.0.2")
+        else:
+            steady.append("dns 10.77.0.2")
+        self.peer.serve("many", *steady)
 
     def collect(self, target: str | None, ask: dict[str, Any], window: float) -> tuple[dict[str, Any], float]:
         """(evidence of the host, seconds it took)."""

@@ -103,15 +103,58 @@ def _by_queue(_facts: Facts, cause: Finding, other: Finding) -> bool:
     )
 
 
-def _by_resolver(_facts: Facts, _cause: Finding, other: Finding) -> bool:
-    return other.data.get("status") == "no_name"
+def _by_resolver(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    """What cannot be resolved, where every server that was asked is dead, or fails for that very name."""
+    if other.data.get("status") != "no_name":
+        return False
+    if cause.id == "resolver-fails" or other.id == "name-unresolved":
+        asked = other.data.get("servers") or [cause.data.get("server")]
+        return cause.data.get("name") in (None, other.data.get("name")) and cause.data.get("server") in asked
+    return True
+
+
+def _by_route(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    addresses = cause.data.get("addresses") or []
+    if other.id == "name-unresolved":
+        return bool(other.data["servers"]) and set(other.data["servers"]) <= set(addresses)
+    return _unreachable(other) and other.data.get("address") in addresses
+
+
+def _by_ports(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    if other.id == "connections-piled-up":
+        return other.data.get("state") == "TIME_WAIT" or other.data.get("port") == cause.data.get("port")
+    return other.id == "target-unreachable" and other.data.get("status") == "error"
+
+
+def _by_reverse_path(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    return other.id == "reverse-path-drops" and "rp_filter" in cause.subject
+
+
+def _by_handshake(_facts: Facts, _cause: Finding, other: Finding) -> bool:
+    return other.id == "connections-piled-up" and other.data.get("state") == "SYN_RECV"
+
+
+def _by_black_hole(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    if other.id == "http-probe-failed":
+        return bool(other.data.get("address") == cause.data["address"])
+    return other.id == "tcp-retransmits"
 
 
 #: (cause, whether it explains another finding), the lowest layer first: each consequence goes to the deepest cause.
 _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("interface-no-carrier", _by_link),
     ("neighbour-failed", _by_neighbour),
+    ("route-refuses", _by_route),
+    ("route-missing", _by_route),
+    ("route-detour", _by_route),
     ("firewall-drops-target", _by_rule),
+    ("firewall-drops-target", _by_reverse_path),
+    ("firewall-drops-answers", _by_rule),
+    ("mtu-black-hole", _by_black_hole),
+    ("ephemeral-ports-exhausted", _by_ports),
+    ("syn-queue-overflow", _by_handshake),
     ("accept-queue-overflow", _by_queue),
     ("resolver-dead", _by_resolver),
+    ("resolver-fails", _by_resolver),
+    ("name-unresolved", _by_resolver),
 )

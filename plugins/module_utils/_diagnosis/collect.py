@@ -31,6 +31,9 @@ _STATES = ("ok", "partial", "failed", "skipped")
 #: How long counters may be watched at most; longer holds a connection to every host of the fleet.
 _MAX_WINDOW = 300.0
 
+#: Peers towards which the size of packets is tried.
+_MTU_PEERS = 2
+
 _HTTP: dict[str, Any] = {
     "url": {"type": "str", "required": True},
     "method": {"type": "str", "choices": ["GET", "POST"], "default": "GET"},
@@ -229,7 +232,11 @@ def _probes(options: Options) -> list[tuple[dict[str, Any], str | None]]:
         ({"kind": "ping", "target": address, "timeout": timeout}, None) for address in options.ping
     ]
     wanted += [({"kind": "http", "timeout": timeout, **_endpoint(one)}, None) for one in options.http]
+    for peer in options.peers[:_MTU_PEERS]:
+        wanted.append(({"kind": "mtu", "target": peer["address"], "timeout": 2 * timeout + 1}, peer["host"]))
     target = options.target
+    if target is not None and target.address is not None:
+        wanted.append(({"kind": "mtu", "target": target.address, "timeout": 2 * timeout + 1}, None))
     if target is not None and target.proto in ("tcp", "udp"):
         probe = {"kind": target.proto, "port": target.port, "timeout": timeout}
         if target.address is not None:

@@ -27,7 +27,7 @@ MEANING = {
 
 
 def find(facts: Facts) -> list[Finding]:
-    return pings(facts) + https(facts) + remote_target(facts)
+    return pings(facts) + https(facts) + remote_target(facts) + mtus(facts)
 
 
 def pings(facts: Facts) -> list[Finding]:
@@ -86,6 +86,37 @@ def https(facts: Facts) -> list[Finding]:
                 fix=[f"curl -sv -o /dev/null {word(str(one['target']))}"],
                 requirement=["D04"],
                 data={"address": one.get("address"), "status": str(one["status"])},
+            )
+        )
+    return out
+
+
+def mtus(facts: Facts) -> list[Finding]:
+    """Large packets vanish on the way, and nobody says so: connections open, and hang with the first data."""
+    out = []
+    for one in facts.probes("mtu"):
+        if one.get("status") != "black_hole":
+            continue
+        target, mtu, largest = str(one["target"]), one.get("mtu"), one.get("largest")
+        link = facts.way_out(target) or "?"
+        out.append(
+            Finding(
+                id="mtu-black-hole",
+                grade="proven",
+                severity="critical",
+                subject=f"{link} to {target}",
+                summary=f"Packets of {mtu} bytes to {target} vanish, those of {largest} bytes arrive, and no answer says why.",
+                evidence=[
+                    f"the route allows {mtu} bytes; echo requests with DF of that size are lost, of {largest} bytes answered",
+                    f"{link}: mtu {facts.links.get(link, {}).get('mtu', 'not known')}",
+                ],
+                fix=[
+                    "# find the hop with the smaller MTU, or the firewall that drops ICMP 'fragmentation needed'; until then:",
+                    f"ip route replace {word(target)} dev {word(link)} mtu {largest}",
+                    "# or: sysctl -w net.ipv4.tcp_mtu_probing=1",
+                ],
+                requirement=["D24"],
+                data={"address": target, "link": link, "mtu": mtu, "largest": largest},
             )
         )
     return out

@@ -101,6 +101,7 @@ class Snapshot:
     at: float
     layers: dict[str, dict[str, int]]
     gaps: list[Gap] = field(default_factory=list)
+    out_segments: int | None = None
 
 
 class Drops:
@@ -110,7 +111,9 @@ class Drops:
         return _snapshot()
 
     def end(self, first: Snapshot) -> Section:
-        """Data: ``{seconds, reset, layers: {layer: {counter: {delta, total}}}}``.
+        """Data: ``{seconds, reset, out_segments, layers: {layer: {counter: {delta, total}}}}``.
+
+        out_segments: TCP segments sent in the window, what retransmissions are held against; absent when not read.
 
         Only counters that are not zero now or were not before. delta null: the counter became smaller (link or driver
         reloaded, socket closed), or was not there at the first reading of a layer that could be read only later; ``reset`` says
@@ -120,6 +123,8 @@ class Drops:
         second = _snapshot()
         section = Section({"seconds": round(second.at - first.at, 3), "reset": False, "layers": {}})
         section.gaps = _unique(first.gaps + second.gaps)
+        if first.out_segments is not None and second.out_segments is not None:
+            section.data["out_segments"] = max(0, second.out_segments - first.out_segments)
         for layer in LAYERS:
             counters, reset = difference(first.layers.get(layer), second.layers.get(layer))
             if counters is not None:
@@ -322,6 +327,7 @@ def _protocols(snapshot: Snapshot) -> None:
         tables = procfs.paired_tables(procfs.text("/proc/net/snmp"))
         _take(ip, tables.get("Ip", {}), _IP)
         _take(tcp, tables.get("Tcp", {}), _TCP)
+        snapshot.out_segments = tables.get("Tcp", {}).get("OutSegs")
         _take(udp, tables.get("Udp", {}), _UDP)
         _take(udp, tables.get("UdpLite", {}), _UDP, "UdpLite")
         read = True

@@ -18,6 +18,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import dns, p
 
 RESOLV_CONF = "/etc/resolv.conf"
 NSSWITCH = "/etc/nsswitch.conf"
+HOSTS = "/etc/hosts"
 #: What systemd-resolved writes for programs that want to ask its servers themselves.
 RESOLVED_UPSTREAMS = "/run/systemd/resolve/resolv.conf"
 #: Names, servers and search domains asked at most: a question for each combination, and two types.
@@ -33,7 +34,8 @@ def read(names: list[str] | None = None, seconds: float = 3.0, root: str = "") -
     asks ``upstreams`` in turn; those are asked here as well. lookups: ``[{server, name, type, status, answers, aliases, ms,
     detail}]``, with one question for the root's servers (``.``, NS) to each: a server that answers it with anything at all lives.
     A name with few dots is asked below the search domains too, as libc does.
-    getaddrinfo: ``[{name, addresses, error, ms}]``, what programs of this host get. root: folder before the files' paths.
+    getaddrinfo: ``[{name, addresses, error, ms}]``, what programs of this host get. hosts: ``[{line, address, name}]``, what
+    /etc/hosts says of the names that were asked for. root: folder before the files' paths.
     """
     section = Section(
         {
@@ -46,9 +48,11 @@ def read(names: list[str] | None = None, seconds: float = 3.0, root: str = "") -
             "upstreams": [],
             "lookups": [],
             "getaddrinfo": [],
+            "hosts": [],
         }
     )
     _configuration(section, root)
+    section.data["hosts"] = hosts_lines(procfs.text_or_none(root + HOSTS, 1 << 20) or "", list(names or ())[:MAX_NAMES])
     _ask_all(section, list(names or ())[:MAX_NAMES], seconds)
     return section
 
@@ -99,6 +103,18 @@ def resolv_conf(content: str) -> dict[str, Any]:
                 number = procfs.decimal(value) if colon else None
                 options[name] = (number if number is not None else value) if colon else True
     return {"servers": servers, "search": search, "options": options}
+
+
+def hosts_lines(content: str, names: list[str]) -> list[dict[str, Any]]:
+    """Lines of hosts(5) for these names: ``[{line, address, name}]``."""
+    wanted = {name.rstrip(".").lower(): name for name in names}
+    found = []
+    for number, line in enumerate(content.splitlines() if wanted else (), 1):
+        words = line.split("#", 1)[0].split()
+        found += [
+            {"line": number, "address": words[0], "name": wanted[word.lower()]} for word in words[1:] if word.lower() in wanted
+        ]
+    return found
 
 
 def _is_address(text: str) -> bool:

@@ -4,7 +4,7 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """Active probes from this host: ping, TCP, UDP, TLS and HTTP. All at the same time, within one bound.
 
-A probe is a dictionary: ``kind`` (ping, tcp, udp, tls, http), where to (``target`` with ``port``, or ``url``), and optionally
+A probe is a dictionary: ``kind`` (ping, mtu, tcp, udp, tls, http), where to (``target`` with ``port``, or ``url``), if wanted
 ``timeout`` (seconds), ``source`` (address to come from). Nothing secret of a probe is repeated in its result: of a URL neither
 user, password nor values of the query, of a request neither headers nor body.
 """
@@ -26,6 +26,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import ping, 
 MAX_PROBES, MAX_WORKERS = 256, 32
 #: Bytes of a body that are read.
 MAX_BODY = 1 << 20
+
+_IP_MTU, _IPV6_MTU = 14, 24
 
 _BY_ERRNO = {
     errno.ECONNREFUSED: "refused",
@@ -55,8 +57,10 @@ def run(probes: list[dict[str, Any]], seconds: float = 10.0) -> Section:
     Data: list of ``{kind, target, from, status, detail, ms}`` in the order given, and by kind:
     ping ``sent, received, loss_percent, rtt_ms: {min, avg, max}``; tcp, tls, http ``address`` (the one that was reached);
     tls, http ``tls: {version, cipher, alpn, expires}``; http ``code, phases_ms: {dns, connect, tls, first_byte, total}, bytes``.
+    mtu ``mtu, largest``.
     status: ok; refused, timeout, unreachable, reset, prohibited (this host's own firewall); ping also icmp_blocked (no echo, but
-    TCP answers), lossy; udp also no_answer; tls_error; http also not_found, server_error, http_error, wrong_body, bad_answer;
+    TCP answers), lossy; udp also no_answer; mtu also no_answer, black_hole; tls_error; http also not_found, server_error,
+    http_error, wrong_body, bad_answer;
     no_name (the name does not resolve); error (the probe itself is not understood, or could not be made here).
     """
     section = Section([])
@@ -102,7 +106,7 @@ def shown(probe: dict[str, Any]) -> str:
     if probe.get("url"):
         return redacted(str(probe["url"]))
     target = str(probe.get("target", ""))
-    if probe.get("kind") == "ping" or probe.get("port") is None:
+    if probe.get("kind") in ("ping", "mtu") or probe.get("port") is None:
         return target
     return f"[{target}]:{probe['port']}" if ":" in target else f"{target}:{probe['port']}"
 
@@ -130,6 +134,7 @@ def _one(probe: dict[str, Any], deadline: float) -> dict[str, Any]:
         "udp": _udp,
         "tls": _tls,
         "http": _http,
+        "mtu": _mtu,
     }
     result: dict[str, Any] = {"status": "ok", "detail": ""}
     function = kinds.get(str(probe.get("kind")))
@@ -277,6 +282,42 @@ def _ping_by_tcp(probe: dict[str, Any], result: dict[str, Any], target: str, dea
             raise Failed(status, f"{why}; TCP port {port}: {said(failure)}") from None
         answer = "refuses"
     raise Failed("icmp_blocked", f"{why}, but the host is there: TCP port {port} {answer} connections, so ICMP may be blocked")
+
+
+def _mtu(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
+    """Do packets as large as the route allows arrive? Echo requests with DF; what the way answers is learned by the kernel.
+
+    ``mtu``: of the route as the kernel knows it; ``largest``: what arrived. black_hole: large ones vanish without a word.
+    """
+    target = str(probe["target"])
+    family, where = _resolve(target, 0, socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.connect((where[0], 9, *where[2:]))
+        level, option = (socket.IPPROTO_IP, _IP_MTU) if family == socket.AF_INET else (socket.IPPROTO_IPV6, _IPV6_MTU)
+        mtu = sock.getsockopt(level, option)
+        result["from"] = str(sock.getsockname()[0])
+    overhead = 28 if family == socket.AF_INET else 48
+    result.update(mtu=mtu, largest=None)
+
+    def arrives(size: int, count: int = 1) -> bool:
+        wait = max(0.05, min(0.3, _left(deadline)))
+        return ping.echo(family, where, count, 0.05, wait, None, max(8, size - overhead)).received > 0
+
+    try:
+        # The second large one goes out in pieces when the first was answered with "too big": then all is well.
+        if arrives(mtu, 2) or arrives(mtu):
+            result["largest"] = mtu
+            return
+        if not arrives(576, 2):
+            raise Failed("no_answer", "small packets are not answered either: ICMP is blocked, or nobody is there")
+        low, high = 576, mtu
+        while high - low > 8 and deadline - time.monotonic() > 0.1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if arrives(middle) else (low, middle)
+    except PermissionError as error:
+        raise Failed("prohibited", f"ICMP: {said(error)}") from None
+    result["largest"] = low
+    raise Failed("black_hole", f"packets of {mtu} bytes vanish, of {low} bytes arrive")
 
 
 def _udp(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
