@@ -45,8 +45,12 @@ test: packages venv-test ## Run everything: linters, types, unit, kernel, sanity
 	@$(TEST)/pytest tests -m 'not drill' $(PYTEST_ARGS)
 
 .PHONY: test-lvs
-test-lvs: packages venv-test ## Run everything about load balancing: virtual services, keepalived, failover drills (a virtual machine, 15 minutes)
-	@$(TEST)/pytest tests/unit/test_lvs_plan.py tests/unit/test_lvs_weights.py tests/lab/test_lvs.py tests/lab/test_lvs_keepalived.py $(PYTEST_ARGS)
+test-lvs: packages venv-test ## Run everything about load balancing: virtual services, keepalived, failover drills (a virtual machine, 20 minutes)
+	@$(TEST)/pytest tests/unit/test_lvs_*.py tests/lab/test_guest.py tests/lab/test_lvs*.py tests/lab/test_drill.py $(PYTEST_ARGS)
+
+.PHONY: test-all
+test-all: packages venv-test ## make test and make test-lvs in one run: what CI runs
+	@$(TEST)/pytest tests $(PYTEST_ARGS)
 
 .PHONY: check
 check: venv-test ## The fast loop: ruff, mypy, unit tests

@@ -25,6 +25,7 @@ PACKAGES = (
     "ipset",
     "iptables",
     "iputils-ping",
+    "keepalived",
     "kmod",
     "nftables",
     "openssh-server",

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.lab.guest import ROOT, Guest
-from tests.lab.lvs_net import PORT, VIP, VIP6, Segment
+from tests.lab.lvs_net import PORT, VIP, VIP6, Segment, service
 from tests.tools import BIN
 
 pytestmark = [pytest.mark.lab, pytest.mark.drill]
@@ -40,7 +40,7 @@ def inventory(lvs: Segment) -> dict[str, Any]:
     def host(name: str, **more: Any) -> dict[str, Any]:
         return {name: {"guest_netns": lvs.ns(name), **more}}
 
-    service = {
+    entry = {
         "address": VIP,
         "port": PORT,
         "scheduler": "wrr",
@@ -73,7 +73,7 @@ def inventory(lvs: Segment) -> dict[str, Any]:
                     "hosts": host("dir1"),
                     "vars": {
                         "lvs_director_engine": "kernel",
-                        "lvs_director_services": [service],
+                        "lvs_director_services": [entry],
                         "lvs_director_timeouts": {"tcp_fin": 2},
                         "lvs_director_state_folder": lvs.folder("dir1"),
                     },
@@ -82,6 +82,25 @@ def inventory(lvs: Segment) -> dict[str, Any]:
             },
         }
     }
+
+
+def by_keepalived(lvs: Segment, *weights: int) -> dict[str, Any]:
+    """Variables of a director that keepalived runs; the machine has no systemd, so the test says how it starts and reloads."""
+    folder = f"/run/{lvs.ns('dir1')}"
+    pids = " ".join(f"-{letter} {folder}/{letter}.pid" for letter in "pcr")
+    entry = service(*weights, check={"type": "http", "timeout": 5, "retries": 1}, interval=1)
+    return {
+        "lvs_director_engine": "keepalived",
+        "lvs_director_manage_service": False,
+        "lvs_director_config": f"{folder}/keepalived.conf",
+        "lvs_director_libexec": f"{folder}/ramp",
+        "lvs_director_reload": [
+            "sh", "-c", f"kill -HUP $(cat {folder}/p.pid) || keepalived -l -D -I -f {folder}/keepalived.conf {pids}",
+        ],
+        "lvs_director_vrrp": [{"name": "VI_1", "interface": "eth0", "id": 51, "addresses": [f"{VIP}/32", f"{VIP6}/128"]}],
+        "lvs_director_services": [entry],
+        "lvs_director_slow_start": 0,
+    }  # fmt: skip
 
 
 def play(lvs: Segment, tmp_path: Path, name: str, *words: str, **variables: Any) -> str:
@@ -119,6 +138,33 @@ def test_from_nothing_to_a_proven_split_and_back_out(lvs: Segment, tmp_path: Pat
     assert lvs.weights() == {"101": 3, "102": 0}, "it stays out"
     play(lvs, tmp_path, "drain", drain_address=lvs.address("rs2"), drain_state="in", lvs_director_engine="kernel")
     assert lvs.weights() == {"101": 3, "102": 5}
+
+
+def test_keepalived_by_the_role_and_a_server_that_leaves(lvs: Segment, tmp_path: Path) -> None:
+    """From nothing; again without a change; a server that is no longer wanted goes when its last client has gone."""
+    lvs.renew()
+    folder = f"/run/{lvs.ns('dir1')}"
+    lvs.guest.sh(f"mkdir -p {folder}")
+    only = ("-l", "dir1")
+    try:
+        play(lvs, tmp_path, "lvs", *only, **by_keepalived(lvs, 3, 5))
+        lvs.until(lambda: lvs.holds("dir1") and lvs.weights() == {"101": 3, "102": 5})
+        assert Counter(lvs.requests(16)) == {"rs1": 6, "rs2": 10}
+        second = play(lvs, tmp_path, "lvs", *only, **by_keepalived(lvs, 3, 5))
+        assert re.search(r"dir1 +: .*changed=0 ", second), second[-2000:]
+        streams = lvs.streams(8)
+        less = by_keepalived(lvs, 3)
+        kept = play(lvs, tmp_path, "lvs", *only, **less, lvs_director_drain_timeout=0)
+        assert lvs.weights() == {"101": 3, "102": 0}, kept[-2000:]
+        assert {state for states in streams.alive().values() for state in states} == {"alive"}
+        streams.close("rs2")
+        play(lvs, tmp_path, "lvs", *only, **less, lvs_director_drain_timeout=300)
+        lvs.until(lambda: lvs.weights() == {"101": 3})
+        assert streams.alive() == {"rs1": ["alive"] * 3}
+        assert "10.66.0.102" not in lvs.guest.sh(f"cat {folder}/keepalived.conf")
+    finally:
+        lvs.guest.sh(f"kill -9 $(cat {folder}/[pcr].pid) || true; rm -rf {folder}")
+        lvs.renew()
 
 
 def test_drill_measures_and_reverts(lvs: Segment, tmp_path: Path) -> None:
