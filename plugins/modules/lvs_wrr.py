@@ -209,6 +209,12 @@ options:
     type: list
     elements: str
     default: []
+  drain_at_once:
+    description:
+      - The part of a service's wanted weight that may be drained at the same time, from V(0) to V(1). A server in O(drain) that
+        would exceed it is refused.
+    type: float
+    default: 1.0
   undrain:
     description: Addresses of real servers that get their wanted weight again.
     type: list
@@ -422,6 +428,7 @@ SPEC = {
     "force": {"type": "bool", "default": False},
     "await_quiet": {"type": "bool", "default": False},
     "drain": {"type": "list", "elements": "str", "default": []},
+    "drain_at_once": {"type": "float", "default": 1.0},
     "undrain": {"type": "list", "elements": "str", "default": []},
     "verify": {"type": "bool", "default": True},
     "keep_weights": {"type": "bool", "default": False},

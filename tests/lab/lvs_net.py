@@ -413,7 +413,7 @@ result = traffic.run(*given)
 PARAMS: dict[str, Any] = {
     "timeouts": None, "engine": "kernel", "drain_timeout": 300, "drain_until": "empty", "on_timeout": "keep", "force": False,
     "await_quiet": False, "keep_weights": False, "purge": False, "ignore_lint": [], "load_modules": True, "take_over": False,
-    "settle": 60, "drain": [], "undrain": [], "verify": True,
+    "settle": 60, "drain": [], "undrain": [], "drain_at_once": 1.0, "verify": True,
 }  # fmt: skip
 
 

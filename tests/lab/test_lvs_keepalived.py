@@ -235,6 +235,8 @@ def test_drain_of_a_node_and_back(lvs: Segment) -> None:
     wish: dict[str, Any] = {"engine": "keepalived", "await_quiet": True, "on_timeout": "fail"}
     out = lvs.lvs([service(3, 5)], drain=["10.66.0.102"], drain_timeout=1, **wish)
     assert out["failed"] and "still in use" in out["msg"] and lvs.weights()["102"] == 0
+    both_out = lvs.lvs([service(3, 5)], drain=["10.66.0.101"], drain_at_once=0.7, **wish)
+    assert both_out["failed"] and "100 % of its weight" in both_out["msg"] and lvs.weights() == {"101": 3, "102": 0}
     assert alive(streams.alive()) == {"rs1": 3, "rs2": 5}
     later = lvs.lvs([service(3, 5)], engine="keepalived")
     assert later["drained"] == ["10.66.0.102"] and not later["changed"] and lvs.weights()["102"] == 0

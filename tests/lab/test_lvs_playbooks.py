@@ -132,7 +132,7 @@ def test_from_nothing_to_a_proven_split_and_back_out(lvs: Segment, tmp_path: Pat
     assert len(re.findall(r"changed=0 ", second)) == 3, second[-2000:]
     checked = play(lvs, tmp_path, "lvs", "--check", "--diff")
     assert len(re.findall(r"changed=0 ", checked)) == 3, checked[-2000:]
-    play(lvs, tmp_path, "drain", drain_address=lvs.address("rs2"), lvs_director_engine="kernel")
+    play(lvs, tmp_path, "drain", drain_address=lvs.address("rs2"), lvs_director_engine="kernel", drain_at_once=0.7)
     assert lvs.weights() == {"101": 3, "102": 0}
     play(lvs, tmp_path, "lvs")
     assert lvs.weights() == {"101": 3, "102": 0}, "it stays out"

@@ -287,6 +287,16 @@ def test_only_time_without_weight_counts(weight: int, decision: str) -> None:
     assert bool(made.of("delete_server")) is (decision == "force")
 
 
+@given(tables(), st.sets(st.integers(1, 4)), st.floats(0, 1))
+def test_no_more_is_drained_than_allowed(wanted: Table, numbers: set[int], at_once: float) -> None:
+    drained = {f"198.51.100.{number}" for number in numbers}
+    over = {said.rsplit(":", 1)[0] for said in drain.over_budget(wanted, drained, at_once)}
+    for key, service in wanted.services.items():
+        kept = sum(server.weight for name, server in service.servers.items() if name.address not in drained)
+        total = sum(server.weight for server in service.servers.values())
+        assert (str(key) in over) is (kept < (1 - at_once) * total - 1e-6) or abs(kept - (1 - at_once) * total) < 1e-5
+
+
 def test_drains_are_remembered_by_name() -> None:
     first, record = drain.ages({}, ["a"], 100.0)
     assert first == {"a": 0.0}

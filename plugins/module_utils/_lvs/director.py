@@ -46,7 +46,8 @@ class Options:
     """wanted: the table. rules: without ``own``. ready: (service, server) → probe. folder: of the record.
 
     settle: seconds for keepalived to take a weight. ignore: lint ids that do not stop the run. drain, undrain: addresses of
-    servers to keep at weight 0 from now on, or no longer. verify: compare the kernel with what keepalived was told.
+    servers to keep at weight 0 from now on, or no longer; drain_at_once: the part of a service's weight that may be.
+    verify: compare the kernel with what keepalived was told.
     """
 
     wanted: Table
@@ -60,6 +61,7 @@ class Options:
     take_over: bool = False
     drain: tuple[str, ...] = ()
     undrain: tuple[str, ...] = ()
+    drain_at_once: float = 1.0
     verify: bool = True
     check: bool = False
     settle: float = 30.0
@@ -134,6 +136,13 @@ def _weights(options: Options) -> str:
 
 def _drained(wanted: Table, record: state.Record, options: Options) -> Table:
     """What is wanted, with weight 0 for servers that an administrator took out, in this run or an earlier one."""
+    fresh = set(options.drain) - set(record.drained)
+    over = drain.over_budget(wanted, (set(record.drained) | fresh) - set(options.undrain), options.drain_at_once)
+    if fresh and over:
+        raise Refused(
+            f"{', '.join(sorted(fresh))} would be drained, together with {', '.join(sorted(record.drained)) or 'nobody'}: "
+            f"{'; '.join(over)}; allowed are {round(options.drain_at_once * 100)} %. Put another one back first, or allow more"
+        )
     for address in options.drain:
         record.drained.setdefault(address, round(time.time(), 3))
     for address in options.undrain:
@@ -448,6 +457,7 @@ def options_from(params: dict[str, Any], check: bool) -> Options:
         take_over=params["take_over"],
         drain=tuple(params["drain"]),
         undrain=tuple(params["undrain"]),
+        drain_at_once=params["drain_at_once"],
         verify=params["verify"],
         check=check,
         settle=float(params["settle"]),

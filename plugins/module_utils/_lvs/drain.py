@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import Server
+from collections.abc import Collection
+
+from ansible_collections.netops.fleet.plugins.module_utils._lvs.model import Server, Table
 
 #: wait: look again; delete: nobody is on it; force: delete with connections on it; keep, fail: time is up, it stays at weight 0.
 DECISIONS = ("wait", "delete", "force", "keep", "fail")
@@ -32,6 +34,17 @@ def decide(connections: int, age: float, timeout: float, on_timeout: str, force:
     if age < timeout:
         return "wait"
     return on_timeout
+
+
+def over_budget(wanted: Table, drained: Collection[str], at_once: float) -> list[str]:
+    """Services of which more than ``at_once`` of the wanted weight would be drained, in words. drained: addresses."""
+    found = []
+    for key, service in sorted(wanted.services.items()):
+        total = sum(server.weight for server in service.servers.values())
+        gone = sum(server.weight for name, server in service.servers.items() if name.address in drained)
+        if gone > at_once * total + 1e-9:
+            found.append(f"{key}: {round(gone / total * 100)} % of its weight")
+    return found
 
 
 def ages(began: dict[str, float], names: list[str], now: float) -> tuple[dict[str, float], dict[str, float]]:
