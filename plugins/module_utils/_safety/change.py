@@ -50,7 +50,7 @@ class ChangeError(Exception):
 class Difference:
     """One object that is not as it is wanted. before, after: states (see objects.py).
 
-    cuts: it can cut the host off. release: no longer wanted; it goes back to its original and is the collection's no more.
+    cuts: it can cut the host off. write: writes it, where ``after`` says only what it is compared by. release: no longer wanted; it goes back to its original and is the collection's no more.
     """
 
     target: Object
@@ -58,13 +58,14 @@ class Difference:
     after: dict[str, Any] | None
     cuts: bool = False
     release: bool = False
+    write: Callable[[], None] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.target.kind, "name": self.target.name, "before": self.before, "after": self.after}
 
 
 def differs(change: Difference) -> bool:
-    return not objects.same(change.target, change.before, change.after)
+    return change.write is not None or not objects.same(change.target, change.before, change.after)
 
 
 def open_folder(folder: str) -> None:
@@ -145,10 +146,15 @@ def apply(
                 # What follows may be a unit whose file was just written.
                 objects.reload_units(stale)
                 stale = set()
-            if differs(change):
+            if change.write is not None:
+                change.write()
+            elif differs(change):
                 objects.put(change.target, change.after)
         except objects.ObjectError as error:
             problems.append(str(error))
+            break
+        except OSError as error:
+            problems.append(f"{change.target}: {error.strerror or error}")
             break
     objects.reload_units(stale)
     if not problems:

@@ -10,6 +10,7 @@ A state is a JSON object, or None when the thing is not there:
     file    {"mode": 420, "uid": 0, "gid": 0, "text": "..."}  ("data": base64 when it is no UTF-8), or {"link": "/dev/null"}
     dir     {"mode": 493}
     unit    {"enabled": true, "active": true}
+    ipset   see ipset_state.py
 
 and those of NICs and their interrupts, see nic_objects.py.
 
@@ -27,7 +28,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import files, nic_objects
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files, ipset_state, nic_objects
 
 _OFF = {"enabled": False, "active": False}
 
@@ -250,6 +251,7 @@ KINDS: dict[str, Kind] = {
     "file": Kind(_capture_file, _put_file),
     "dir": Kind(_capture_dir, _put_dir, _same_dir, shared=True),
     "unit": Kind(_capture_unit, _put_unit, _same_unit),
+    "ipset": Kind(ipset_state.capture, ipset_state.put, ipset_state.same),
     "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
     "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
     "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),
