@@ -194,7 +194,7 @@ notes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_ipset, sets
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_ipset, set_plan, sets
 from ansible_collections.netops.fleet.plugins.module_utils._safety import change, journal, lock, objects
 
 
@@ -202,10 +202,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=sets.ARGUMENTS, supports_check_mode=True)
     try:
         result = sets.run(sets.Options.from_params(module.params), set_ipset.Ipset(), module.check_mode)
-    except sets.SetsError as error:
+    except set_plan.SetsError as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     except change.ChangeError as error:
-        module.fail_json(msg=str(error), change=error.change)
+        module.fail_json(msg=str(error), **error.facts)
     except (journal.JournalError, lock.Busy, objects.ObjectError, OSError) as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     module.exit_json(**result)

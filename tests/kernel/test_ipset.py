@@ -20,7 +20,7 @@ pytestmark = pytest.mark.kernel
 
 _RUN = """
 import json, sys
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_ipset, sets
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_ipset, set_plan, sets
 from ansible_collections.netops.fleet.plugins.module_utils._safety import change
 folder, given, check = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "check"
 params = {name: spec.get("default") for name, spec in sets.ARGUMENTS.items()} | given
@@ -28,7 +28,7 @@ try:
     options = sets.Options.from_params(params)
     options.folder = folder
     print(json.dumps(sets.run(options, set_ipset.Ipset(), check)))
-except (sets.SetsError, change.ChangeError) as error:
+except (set_plan.SetsError, change.ChangeError) as error:
     print(json.dumps({"error": str(error)}))
 """
 

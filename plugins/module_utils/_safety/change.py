@@ -50,7 +50,8 @@ class ChangeError(Exception):
 class Difference:
     """One object that is not as it is wanted. before, after: states (see objects.py).
 
-    cuts: it can cut the host off. write: writes it, where ``after`` says only what it is compared by. release: no longer wanted; it goes back to its original and is the collection's no more.
+    cuts: it can cut the host off. release: no longer wanted; it goes back to its original and is the collection's no more.
+    write: writes it, where ``after`` says only what it is compared by.
     """
 
     target: Object
