@@ -35,7 +35,8 @@ options:
   profile:
     description:
       - What the host is for.
-      - V(own) sets only O(settings), and the buffers when O(rtt_ms) or O(paths) is given.
+      - V(own) is a profile of one's own. It sets O(settings), the buffers when O(rtt_ms) or O(paths) is given, and what O(parts)
+        names.
     type: str
     choices: [inference, training, gateway, storage, own]
     default: own
@@ -75,6 +76,21 @@ options:
   neighbours:
     description: Hosts in the same layer-2 networks, for the neighbour tables.
     type: int
+  parts:
+    description:
+      - With O(profile=own), groups of keys that are computed from the facts as in the other profiles.
+      - V(queues), V(lifetimes), V(path), V(tables) and V(files) are in all of them; V(streaming) is in V(inference) and
+        V(gateway), V(rails) in V(training), V(congestion) in V(gateway) and V(storage).
+    type: list
+    elements: str
+    choices: [queues, lifetimes, path, streaming, tables, files, rails, congestion]
+    default: []
+  keepalive:
+    description:
+      - Three numbers for TCP keep-alive, seconds of silence, seconds between probes, and probes. By default the profile's.
+    type: list
+    elements: int
+    default: []
   missing:
     description:
       - What to do with a key of O(settings) that this kernel or namespace does not have, or does not let be written.
@@ -170,6 +186,13 @@ EXAMPLES = r"""
         mbit: 10000
     settings:
       net.ipv4.tcp_fin_timeout: 20
+
+- name: A profile of our own
+  netops.fleet.sysctl_tuning:
+    profile: own
+    parts: [queues, lifetimes, tables, files]
+    connections: 30000
+    keepalive: [120, 15, 4]
 
 - name: Return to what was there before
   netops.fleet.sysctl_tuning:

@@ -271,3 +271,103 @@ print(json.dumps([before == snapshot(), os.path.exists(FOLDER)]))
     )
     assert out == [True, False]
     assert ns.run(["sh", "-c", "cat /proc/modules 2>/dev/null || true"]).stdout == modules
+
+
+# --- hosts that are not like the others
+
+
+def test_a_host_without_sysctl_d_gets_the_folder_and_loses_it_again(ns) -> None:
+    out = run(
+        ns,
+        """
+os.makedirs("/run/etc/systemd")
+subprocess.run(["mount", "--bind", "/run/etc", "/etc"], check=True)
+given = dict(settings={"net.ipv4.tcp_fin_timeout": "25"})
+first = tune.run(options(**given), check=False)
+kinds = [change["kind"] for change in first["changes"]]
+there = [os.listdir("/etc/sysctl.d"), oct(os.stat("/etc/sysctl.d").st_mode)]
+second = tune.run(options(**given), check=False)["changed"]
+# Not persistent any more: file and folder go in one run.
+third = tune.run(options(**given, persist=False), check=False)["changed"]
+fourth = tune.run(options(**given, persist=False), check=False)["changed"]
+gone = os.listdir("/etc")
+tune.run(options(**given), check=False)
+tune.run(options(state="absent"), check=False)
+print(json.dumps([kinds, there, second, third, fourth, gone, os.listdir("/etc"), sysctl.read("net.ipv4.tcp_fin_timeout")]))
+""",
+    )
+    assert out == [
+        ["dir", "file", "sysctl"], [["zz-netops-fleet.conf"], "0o40755"], False, True, False, ["systemd"], ["systemd"], "60",
+    ]  # fmt: skip
+
+
+def test_a_read_only_etc_is_told_before_anything_is_changed(ns) -> None:
+    out = run(
+        ns,
+        """
+subprocess.run(["mount", "-o", "remount,ro", "/etc/sysctl.d"], check=True)
+given = dict(settings={"net.ipv4.tcp_fin_timeout": "25"})
+said = []
+for check in (True, False):
+    try:
+        tune.run(options(**given), check=check)
+    except tune.TuneError as error:
+        said.append(str(error))
+untouched = [sysctl.read("net.ipv4.tcp_fin_timeout"), os.path.exists(FOLDER + "/journal.jsonl")]
+kernel_only = tune.run(options(**given, persist=False), check=False)["changed"]
+again = tune.run(options(**given, persist=False), check=False)["changed"]
+print(json.dumps([said, untouched, kernel_only, again, sysctl.read("net.ipv4.tcp_fin_timeout")]))
+""",
+    )
+    assert len(out[0]) == 2 and all("read-only here. To change only the kernel, set persist: false" in line for line in out[0])
+    assert out[1:] == [["60", False], True, False, "25"]
+
+
+def test_a_container_with_read_only_parameters_is_left_as_it_is(ns) -> None:
+    """/proc/sys read-only, as in a container without privileges: every key that would change is skipped with the reason."""
+    out = run(
+        ns,
+        """
+subprocess.run(["mount", "--bind", "/proc/sys", "/proc/sys"], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", "/proc/sys"], check=True)
+first = tune.run(options(profile="inference", persist=False), check=False)
+try:
+    tune.run(options(settings={"net.core.somaxconn": "65535"}, missing="fail"), check=False)
+    refused = None
+except tune.TuneError as error:
+    refused = str(error)
+print(json.dumps([first["changed"], first["skipped_keys"]["net.core.somaxconn"], refused]))
+""",
+    )
+    assert out[0] is False
+    assert out[1] == "net.core.somaxconn: /proc/sys is mounted read-only here"
+    assert "Nothing was changed" in out[2] and "mounted read-only" in out[2]
+
+
+def test_parameters_of_a_link_with_a_dot_in_its_name_that_then_vanishes(ns) -> None:
+    """IPv4 and IPv6; systemd-sysctl itself reads the file back; with the link gone the run and the way back still work."""
+    out = run(
+        ns,
+        """
+subprocess.run(["ip", "link", "add", "va.100", "type", "veth", "peer", "name", "vb"], check=True)
+file4, file6 = "/proc/sys/net/ipv4/conf/va.100/rp_filter", "/proc/sys/net/ipv6/conf/va.100/accept_ra"
+def now():
+    return [Path(path).read_text().strip() for path in (file4, file6)]
+given = dict(settings=tune._settings({"net/ipv4/conf/va.100/rp_filter": 2, "net.ipv6.conf.va/100.accept_ra": 0}))
+first = tune.run(options(**given), check=False)["changed"]
+applied = now()
+Path(file4).write_text("0")
+subprocess.run(["/usr/lib/systemd/systemd-sysctl"], check=True)
+at_boot = now()
+second = tune.run(options(**given), check=False)["changed"]
+subprocess.run(["ip", "link", "del", "va.100"], check=True)
+gone = tune.run(options(**given), check=False)
+again = tune.run(options(**given), check=False)["changed"]
+tune.run(options(state="absent"), check=False)
+left = [len(journal.Journal(FOLDER).live), os.listdir("/etc/sysctl.d")]
+print(json.dumps([first, applied, at_boot, second, sorted(gone["skipped_keys"]), again, *left]))
+""",
+    )
+    assert out[:4] == [True, ["2", "0"], ["2", "0"], False]
+    assert out[4] == ["net.ipv4.conf.va/100.rp_filter", "net.ipv6.conf.va/100.accept_ra"]
+    assert out[5:] == [False, 0, []]

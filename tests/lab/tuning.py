@@ -42,13 +42,13 @@ WantedBy=multi-user.target
 #: Another tool's file that sorts behind this collection's, on one host.
 FOREIGN = "/etc/sysctl.d/zzz-vendor.conf"
 
-#: All of the host's own network parameters that do not move by themselves, every file of /etc with mode and owner, every unit.
-#: (fs, vm and kernel belong to the machine below and are read-only in the lab.)
+#: All of sysctl -a that does not move by itself, every file of /etc with mode and owner, every unit.
 _SNAPSHOT = r"""
 import hashlib, json, os, subprocess
-moving = ("_count", "fastopen_key", "random", "stable_secret", "hash_seed", "/flush", "conf.eth0.")
+moving = ("_count", "fastopen_key", "random", "stable_secret", "hash_seed", "/flush", "nr_inodes", "dentry", "inode-", "file-nr",
+          "fs.quota", "ns_last_pid", "entropy", "pty.nr", "aio-nr", "perf_", "cad_pid", "sched_domain", "epoll", "stat_refresh")
 shown = subprocess.run(["sysctl", "-a"], capture_output=True, text=True).stdout.splitlines()
-values = sorted(line for line in shown if line.startswith("net.") and not any(word in line for word in moving))
+values = sorted(line for line in shown if not any(word in line.split(" = ")[0] for word in moving))
 files = {}
 for top, folders, names in os.walk("/etc"):
     for name in folders + names:

@@ -248,6 +248,28 @@ def test_a_host_that_is_down_counts_and_the_rest_goes_on_within_the_budget(
     roll_back(lab, before)
 
 
+def test_a_host_that_is_lost_in_the_middle_of_its_batch(lab: Lab, before: dict[str, dict[str, Any]], reports: Path) -> None:
+    """Its power goes as its batch is about to be changed: it is lost, the others go on; back again, rollback.yml leads home."""
+    variables = {**WANTED, "tune_batches": [1, 3], "rollout_output": str(reports), "rollout_budget": 1, "rollout_timeout": 30}
+    process = start(lab, "playbooks/tune.yml", variables=variables)
+    assert process.stdout is not None
+    said, seen = [], 0
+    for line in process.stdout:
+        said.append(line)
+        seen += bool(re.match(r"TASK \[.*Take a baseline", line))
+        if seen == 2 and re.match(r"TASK \[.*Tune the kernel", line):
+            tuning.power_off(lab.hosts["gpu03"])
+            seen = 3
+    process.stdout.close()
+    process.wait(timeout=60)
+    tuning.reboot(lab.hosts["gpu03"])
+    told = rollout(reports)
+    assert told["hosts"] == {"gpu01": "new", "gpu02": "new", "gpu03": told["hosts"]["gpu03"], "gpu04": "new"}, "".join(said)
+    assert told["hosts"]["gpu03"] in ("unreachable", "failed") and list(told["reasons"]) == ["gpu03"]
+    assert told["stopped"] == ""
+    roll_back(lab, before)
+
+
 CUTS = {"settings": {"net.ipv4.conf.all.arp_ignore": 1}}
 
 

@@ -179,6 +179,35 @@ def test_own_sets_nothing_but_declared_buffers() -> None:
     }
 
 
+def test_a_profile_of_ones_own_computes_the_parts_it_names_and_no_others() -> None:
+    own = values(profiles.make("own", facts(paths=[], parts=("lifetimes", "streaming"), keepalive=(120, 15, 4))))
+    assert own["net.ipv4.tcp_keepalive_time"] == "120" and own["net.ipv4.tcp_keepalive_probes"] == "4"
+    assert "net.ipv4.tcp_notsent_lowat" in own and "net.core.somaxconn" not in own
+    # All that a built-in profile has beside its buffers is in the parts it names.
+    for profile in ("inference", "training", "gateway", "storage"):
+        theirs = profiles.make(profile, facts(paths=[], conntrack=True, connections=10_000, flows=64))
+        use = profiles.USES[profile]
+        ours = facts(paths=[], conntrack=True, connections=10_000, flows=64, parts=use.parts, keepalive=use.keepalive)
+        buffers = {"tcp_rmem", "tcp_wmem", "rmem_max", "wmem_max", "tcp_moderate_rcvbuf", "tcp_window_scaling"}
+        rest = {name: value for name, value in values(theirs).items() if name.rpartition(".")[2] not in buffers}
+        assert values(profiles.make("own", ours)) == rest
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"profile": "inference", "parts": ["queues"]}, "it goes with profile own"),
+        ({"keepalive": [60, 10]}, "it takes three numbers"),
+        ({"keepalive": [60, 10, 128]}, "it takes three numbers"),
+        ({"keepalive": [0, 10, 6]}, "it takes three numbers"),
+    ],
+)
+def test_options_of_a_profile_that_are_wrong(given: dict[str, object], told: str) -> None:
+    params = {name: spec.get("default") for name, spec in tune.ARGUMENTS.items()}
+    with pytest.raises(tune.TuneError, match=told):
+        tune.Options.from_params({**params, **given})
+
+
 def test_connection_tracking_only_where_it_is() -> None:
     assert not any("conntrack" in name for name in values(profiles.make("gateway", facts())))
     found = values(profiles.make("gateway", facts(conntrack=True, connections=100_000)))

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -67,6 +67,24 @@ class Difference:
 
 def differs(change: Difference) -> bool:
     return change.write is not None or not objects.same(change.target, change.before, change.after)
+
+
+def folders_for(path: str, made: Collection[str] = ()) -> list[Difference]:
+    """Folders that a file needs and that are not there, outermost first, without those in ``made``."""
+    found: list[Difference] = []
+    folder = os.path.dirname(path)
+    while folder not in made and not os.path.isdir(folder):
+        found.insert(0, Difference(Object("dir", folder), None, {"mode": 0o755}))
+        folder = os.path.dirname(folder)
+    return found
+
+
+def read_only(path: str) -> bool:
+    """Does a file system that takes no writes hold the file's folder, or the nearest one that is there?"""
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def open_folder(folder: str) -> None:

@@ -57,22 +57,10 @@ def check(nofile: int | None, nr_open: int | None) -> str | None:
     return None
 
 
-def changes(
-    wanted: Mapping[str, str], present: Mapping[str, dict[str, Any] | None], folders: Mapping[str, bool]
-) -> list[Difference]:
-    """present: path → state of every own file, wanted or not. folders: folder → is it there. Folders come before their files."""
-    found = []
-    for path in sorted(wanted):
-        target = Object("file", path)
-        after = file_state(wanted[path])
-        before = present.get(path)
-        if same(target, before, after):
-            continue
-        folder = path.rpartition("/")[0]
-        if not folders.get(folder, True):
-            found.append(Difference(Object("dir", folder), None, {"mode": 0o755}))
-        found.append(Difference(target, before, after))
-    return found
+def changes(wanted: Mapping[str, str], present: Mapping[str, dict[str, Any] | None]) -> list[Difference]:
+    """present: path → state of every own file, wanted or not."""
+    found = [Difference(Object("file", path), present.get(path), file_state(wanted[path])) for path in sorted(wanted)]
+    return [one for one in found if not same(one.target, one.before, one.after)]
 
 
 def old_backlogs(listeners: Iterable[Mapping[str, Any]], was: int | None, wanted: int | None) -> list[dict[str, Any]]:

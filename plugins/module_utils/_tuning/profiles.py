@@ -9,7 +9,7 @@ Sizes and queues only rise: the floor is what the kernel had before the collecti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import bdp
 
@@ -29,15 +29,18 @@ class Use:
     flows: int
     #: Seconds of silence after which a dead peer is looked for, pause and number of probes.
     keepalive: tuple[int, int, int]
-    multi_rail: bool = False
-    front: bool = False
+    parts: tuple[str, ...] = ()
 
+
+#: Groups of keys, beside the buffers: what a profile consists of. The functions of these names below make them.
+PARTS = ("queues", "lifetimes", "path", "streaming", "tables", "files", "rails", "congestion")
+_COMMON = ("queues", "lifetimes", "path", "tables", "files")
 
 USES = {
-    "inference": Use(10000, 64, (60, 10, 6), front=True),
-    "training": Use(2000, 64, (600, 30, 5), multi_rail=True),
-    "gateway": Use(50000, 256, (60, 10, 6), front=True),
-    "storage": Use(5000, 128, (300, 30, 5)),
+    "inference": Use(10000, 64, (60, 10, 6), (*_COMMON, "streaming")),
+    "training": Use(2000, 64, (600, 30, 5), (*_COMMON, "rails")),
+    "gateway": Use(50000, 256, (60, 10, 6), (*_COMMON, "streaming", "congestion")),
+    "storage": Use(5000, 128, (300, 30, 5), (*_COMMON, "congestion")),
     "own": Use(10000, 64, (7200, 75, 9)),
 }
 
@@ -48,7 +51,7 @@ class Facts:
 
     link_mbit: fastest physical link that is up, None when no driver tells. memory: bytes. tcp_pressure: tcp_mem[1] in pages.
     congestion: available algorithms. qdisc: queueing disciplines known to be available, None when it cannot be told.
-    conntrack: connection tracking is there (loaded or built in).
+    conntrack: connection tracking is there (loaded or built in). parts, keepalive: of a profile of one's own; see Use.
     """
 
     originals: dict[str, str | None]
@@ -64,6 +67,8 @@ class Facts:
     congestion: list[str] = field(default_factory=list)
     qdisc: list[str] | None = None
     conntrack: bool = False
+    parts: tuple[str, ...] = ()
+    keepalive: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,9 @@ def make(profile: str, facts: Facts) -> Wanted:
         raise ValueError(f"profile {profile!r}: there are {', '.join(NAMES)}")
     maker = _Maker(profile, facts)
     maker.buffers()
-    if profile != "own":
-        for part in (maker.queues, maker.lifetimes, maker.path, maker.tables, maker.files, maker.rails, maker.congestion):
-            part()
+    for part in PARTS:
+        if part in maker.use.parts:
+            getattr(maker, part)()
     return maker.wanted
 
 
@@ -101,7 +106,9 @@ def power_of_two(number: int) -> int:
 
 class _Maker:
     def __init__(self, profile: str, facts: Facts) -> None:
-        self.profile, self.facts, self.use = profile, facts, USES[profile]
+        use = USES[profile]
+        self.profile, self.facts = profile, facts
+        self.use = replace(use, parts=facts.parts or use.parts, keepalive=facts.keepalive or use.keepalive)
         self.connections = facts.connections or self.use.connections
         self.flows = facts.flows or self.use.flows
         self.wanted = Wanted()
@@ -196,7 +203,7 @@ class _Maker:
         )
         idle, pause, probes = self.use.keepalive
         total = idle + pause * probes
-        source = f"T06; {_IP}" if self.use.front else _IP
+        source = f"T06; {_IP}" if "streaming" in self.use.parts else _IP
         self.put(
             "net.ipv4.tcp_keepalive_time", idle, f"a dead peer is found after {idle} + {pause} * {probes} = {total} s", source
         )
@@ -234,15 +241,16 @@ class _Maker:
         )
         self.put("net.ipv4.tcp_slow_start_after_idle", 0, "a kept-alive connection keeps its window between requests", _IP)
         self.put("net.ipv4.tcp_no_metrics_save", 1, "one bad connection does not slow the next to the same peer", f"ESnet; {_IP}")
-        if self.use.front:
-            self.put(
-                "net.ipv4.tcp_notsent_lowat",
-                131072,
-                "at most 128 KiB unsent per socket: less memory, fresher answers when streaming tokens",
-                _IP,
-            )
         self.at_least(
             "net.core.optmem_max", 131072, "room for the notifications of zero-copy sends (SO_ZEROCOPY)", "T06; msg_zerocopy.rst"
+        )
+
+    def streaming(self) -> None:
+        self.put(
+            "net.ipv4.tcp_notsent_lowat",
+            131072,
+            "at most 128 KiB unsent per socket: less memory, fresher answers when streaming tokens",
+            _IP,
         )
 
     # --- tables
@@ -293,8 +301,6 @@ class _Maker:
         )
 
     def rails(self) -> None:
-        if not self.use.multi_rail:
-            return
         self.put(
             "net.ipv4.conf.all.rp_filter",
             2,
@@ -307,7 +313,7 @@ class _Maker:
     def congestion(self) -> None:
         """bbr and fq for paths with a round trip that loses packets; inside a data centre cubic is kept."""
         far = max((path.rtt_ms for path in self.facts.paths), default=0.0)
-        if far < 10 or self.profile not in ("gateway", "storage"):
+        if far < 10:
             return
         if "bbr" not in self.facts.congestion:
             self.wanted.notes.append(
@@ -342,9 +348,9 @@ def keys() -> list[str]:
     )
     everything.congestion, everything.qdisc, everything.conntrack = ["bbr"], ["fq"], True
     names: dict[str, None] = {}
-    for profile in NAMES:
-        for want in make(profile, everything).wants:
-            names[want.name] = None
+    everything.parts = PARTS
+    for want in make("own", everything).wants:
+        names[want.name] = None
     return list(names)
 
 

@@ -22,8 +22,10 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety.change import
     apply,
     differs,
     finished,
+    folders_for,
     open_folder,
     overdue,
+    read_only,
     unbroken,
 )
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
@@ -39,6 +41,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import
 
 OWNER = "sysctl_tuning"
 TuneError = ChangeError
+#: Names that do not make a folder somebody else's too.
+_OWN_FILES = (limits.DROP_IN, *(path.rpartition("/")[2] for path in (limits.PAM, sysctl_plan.FILE, sysctl_plan.RULES)))
 
 _PATHS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -61,6 +65,8 @@ ARGUMENTS: dict[str, Any] = {
     "connections": {"type": "int"},
     "flows": {"type": "int"},
     "neighbours": {"type": "int"},
+    "parts": {"type": "list", "elements": "str", "choices": list(profiles.PARTS), "default": []},
+    "keepalive": {"type": "list", "elements": "int", "default": []},
     "missing": {"type": "str", "choices": ["skip", "fail"], "default": "skip"},
     "persist": {"type": "bool", "default": True},
     "limits": {"type": "dict", "options": _LIMITS, "default": {}},
@@ -84,6 +90,8 @@ class Options:
     connections: int | None = None
     flows: int | None = None
     neighbours: int | None = None
+    parts: tuple[str, ...] = ()
+    keepalive: tuple[int, int, int] | None = None
     missing: str = "skip"
     persist: bool = True
     nofile: int | None = None
@@ -116,6 +124,11 @@ class Options:
             value = params.get(name)
             if value is not None and not low <= value <= high:
                 raise TuneError(f"{name} is {value}; allowed are {low} to {high}")
+        if params["parts"] and params["profile"] != "own":
+            raise TuneError(f"parts is given with profile {params['profile']}, which has its own; it goes with profile own")
+        keepalive = params["keepalive"]
+        if keepalive and (len(keepalive) != 3 or not all(1 <= one <= most for one, most in zip(keepalive, (32767, 32767, 127)))):
+            raise TuneError(f"keepalive is {keepalive}; it takes three numbers: seconds of silence, between probes, and probes")
         if params["deadman"] and not 10 <= params["deadman"] <= 3600:
             raise TuneError(f"deadman is {params['deadman']}; allowed are 0 and 10 to 3600 seconds")
         if not 0.1 <= params["adapt_window"] <= 300:
@@ -132,6 +145,8 @@ class Options:
             connections=params.get("connections"),
             flows=params.get("flows"),
             neighbours=params.get("neighbours"),
+            parts=tuple(params["parts"]),
+            keepalive=tuple(keepalive) if keepalive else None,
             missing=params["missing"],
             persist=params["persist"],
             nofile=given.get("nofile"),
@@ -207,8 +222,9 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     _limits(options, plan, present, changes, errors)
     if options.adapt and options.adapt_interval:
         changes += _adaptive().timer_changes(options.folder, options.adapt_interval)
+    changes = _with_folders(changes, errors)
     kept = {change.target for change in changes} | _kept(options, plan)
-    changes += released(found, OWNER, kept, own_names=(limits.DROP_IN,))
+    changes += released(found, OWNER, kept, own_names=_OWN_FILES)
     if glob.glob("/etc/systemd/system/*.wants/bpftune.service"):
         notes.append("bpftune is switched on: it stops tuning a parameter that somebody else writes, until it is restarted")
     was, will = originals.get("net.core.somaxconn"), _will(plan, present, "net.core.somaxconn")
@@ -269,8 +285,10 @@ def _facts(options: Options, originals: dict[str, str | None]) -> profiles.Facts
         options.neighbours,
         host.tcp_pressure(),
         conntrack=host.conntrack(),
+        parts=options.parts,
+        keepalive=options.keepalive,
     )
-    if options.profile in ("gateway", "storage") and paths:
+    if "congestion" in (options.parts or profiles.USES[options.profile].parts) and paths:
         facts.congestion = host.congestion()
         facts.qdisc = host.qdiscs() if originals.get("net.core.default_qdisc") is not None else None
     return facts
@@ -291,9 +309,26 @@ def _limits(
     except ValueError as error:
         errors.append(str(error))
         return
-    states = {path: objects.capture(Object("file", path)) for path in wanted}
-    folders = {path.rpartition("/")[0]: os.path.isdir(path.rpartition("/")[0]) for path in wanted}
-    changes += limits.changes(wanted, states, folders)
+    changes += limits.changes(wanted, {path: objects.capture(Object("file", path)) for path in wanted})
+
+
+def _with_folders(changes: list[Difference], errors: list[str]) -> list[Difference]:
+    """The folders that files need come before them; a file that cannot be written is an error before anything is."""
+    found: list[Difference] = []
+    made: set[str] = set()
+    for change in changes:
+        if change.target.kind == "file" and change.after is not None:
+            if read_only(change.target.name):
+                errors.append(
+                    f"{change.target.name} cannot be written: its file system is read-only here. "
+                    "To change only the kernel, set persist: false and no limits"
+                )
+                continue
+            folders = folders_for(change.target.name, made)
+            made.update(folder.target.name for folder in folders)
+            found += folders
+        found.append(change)
+    return found
 
 
 def _kept(options: Options, plan: sysctl_plan.Plan) -> set[Object]:
@@ -305,10 +340,15 @@ def _kept(options: Options, plan: sysctl_plan.Plan) -> set[Object]:
     if options.persist:
         kept |= {Object("file", sysctl_plan.FILE), Object("file", sysctl_plan.RULES)}
     for path in limits.wanted_files(options.nofile, options.services, options.pam):
-        kept |= {Object("file", path), Object("dir", path.rpartition("/")[0])}
+        kept.add(Object("file", path))
     if options.adapt and options.adapt_interval:
         kept |= set(_adaptive().timer_objects())
-    return kept
+    return kept | {Object("dir", folder) for one in kept if one.kind == "file" for folder in _parents(one.name)}
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[1:-1]
+    return ["/" + "/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _matching(pattern: str) -> list[str]:

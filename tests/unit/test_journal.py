@@ -1,0 +1,98 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journal as files: folding of old changes, marks, damage. (Death at each step: tests/kernel/test_journal_crash.py.)"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety.journal import Journal, JournalError
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, capture, file_state, put
+
+LONG_AGO = time.time() - 10 * journal.KEEP_WHOLE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "journal")
+
+
+def change(folder: str, path: Path, text: str | None, now: float = 0.0) -> str:
+    """What a changer does to one file."""
+    found = Journal(folder)
+    target, state = Object("file", str(path)), None if text is None else file_state(text)
+    name = found.begin("test", [(target, capture(target), state)], now)
+    put(target, state)
+    found.done(name)
+    return name
+
+
+def test_a_grown_journal_keeps_originals_and_young_changes_whole(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old ones lose only that they can be taken back alone."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("as it was")
+    old = change(folder, one, "first", LONG_AGO)
+    for number in range(30):
+        change(folder, one, f"{number} of many", LONG_AGO + number)
+    mark = Journal(folder).mark()
+    young = [change(folder, one, "young"), change(folder, two, "new")]
+    monkeypatch.setattr(journal, "MAX_JOURNAL", 100)
+    before = os.path.getsize(Journal(folder).path)
+    young.append(change(folder, two, "newer"))
+    found = Journal(folder)
+    assert os.path.getsize(found.path) < before / 2 and found.problems == []
+    assert found.after(found.changes[0].id) == young
+    assert found.after(mark) == young, "the marked change is folded away; time tells what is younger"
+    with pytest.raises(JournalError, match="too old to be taken back alone"):
+        rollback.undo(found, [old])
+    steps = rollback.undo(found, young)
+    assert [step.verdict for step in steps] == ["restore", "restore"]
+    assert one.read_text() == "29 of many" and not two.exists()
+    again = rollback.run(Journal(folder))
+    assert [step.verdict for step in again] == ["restore"] and one.read_text() == "as it was"
+    assert Journal(folder).changes == []
+
+
+def test_folding_again_and_again_ends(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all is young nothing is folded, nor lost; where all is live and old it is folded once."""
+    monkeypatch.setattr(journal, "MAX_JOURNAL", 100)
+    names = [change(folder, tmp_path / f"{number}", "x") for number in range(5)]
+    assert [one.id for one in Journal(folder).changes] == names
+    for number in range(5, 8):
+        change(folder, tmp_path / f"{number}", "x", LONG_AGO + number)
+    assert len(Journal(folder).live) == 8
+    assert all(step.verdict == "restore" for step in rollback.run(Journal(folder)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal"]
+
+
+def test_ids_differ_within_one_millisecond(folder: str) -> None:
+    found = Journal(folder)
+    names: list[Any] = [found.begin("test", [], 1000.0) for _number in range(3)]
+    assert len(set(names)) == 3 and found.after(names[0]) == names[1:]
+
+
+@pytest.mark.parametrize("mark", ["", "x", "0", "0-0-0", "../..", "0-0\n", "g-1"])
+def test_what_is_no_mark_takes_nothing_back(folder: str, mark: str) -> None:
+    with pytest.raises(JournalError, match="is no mark"):
+        Journal(folder).after(mark)
+
+
+def test_a_kind_of_a_newer_version_fails_alone(folder: str, tmp_path: Path) -> None:
+    """It is told and kept in the journal; the rest goes back."""
+    file = tmp_path / "file"
+    found = Journal(folder)
+    found.begin("newer", [(Object("hologram", "a"), {"value": 1}, {"value": 2})])
+    change(folder, file, "x")
+    steps = rollback.run(Journal(folder))
+    assert {str(step.target): step.verdict for step in steps} == {f"file {file}": "restore", "hologram a": "failed"}
+    assert "kinds are" in rollback.failed(steps)[0] and not file.exists()
+    assert [str(target) for target in Journal(folder).live] == ["hologram a"]
