@@ -41,6 +41,8 @@ class NewSet:
     dimension: tuple[str, ...]
     interval: bool
     elements: list[tuple[Any, str | None]] = field(default_factory=list)
+    #: of the ports, where there are some
+    protocol: int = 6
 
 
 #: Where a rule is now: ("kept", i), ("set", i, name, element) or ("gone", i, why); i: index in after.
@@ -289,6 +291,7 @@ def _make(work: _Work, members: list[_Item], sides: tuple[str, ...], label: Labe
     made = NewSet(name, "", sides, any(low != high for spans, _e, _i in rows for low, high in spans))
     covers = _merge(made, rows, {item.index: item.rule.comment for item in members})
     made.type = fold_text.nft_type(first, sides) if native else _ipset_type(made)
+    made.protocol = 17 if first.clauses[sides[-1]].left.startswith("udp ") else 6
     work.sets.append(made)
     total = [sum(getattr(item.rule, what) or 0 for item in members) for what in ("packets", "bytes")]
     counted = any(item.rule.packets is not None for item in members)

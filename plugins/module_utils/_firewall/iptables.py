@@ -32,7 +32,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.model impor
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.nft_kernel import Kernel, KernelChain
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.nft_text import Parsed
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.symbols import OddError
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, modules, netlink
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, modules, netlink, xtables
 from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import owner_of
 
 #: table -> built-in chain -> priority of its hook (include/uapi/linux/netfilter_ipv4.h)
@@ -47,8 +47,6 @@ _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\S+')
 _ESCAPE = re.compile(r"\\(.)")
 _COUNTERS = re.compile(r"\[(\d+):(\d+)\] ?")
 _BASIC = frozenset({"-s", "-d", "-i", "-o", "-p"})
-#: Version texts of commands already asked.
-_FLAVOUR = {IPTABLES_LEGACY: "legacy", IPTABLES_NFT: "nf_tables"}
 
 
 @dataclass
@@ -207,16 +205,8 @@ def _options(words: list[str]) -> list[Option]:
 
 
 def tool(family: str, backend: str) -> str | None:
-    """The save command of a variant: its own name where the distribution has it, else the plain one if it is that variant."""
-    plain = "ip6tables" if family == "ip6" else "iptables"
-    named = f"{plain}-{'legacy' if backend == IPTABLES_LEGACY else 'nft'}-save"
-    if command.find(named):
-        return named
-    if command.find(f"{plain}-save"):
-        answer = command.run([f"{plain}-save", "--version"], timeout=5)
-        if answer.ok and (_FLAVOUR[backend] in answer.out or ("(" not in answer.out and backend == IPTABLES_LEGACY)):
-            return f"{plain}-save"
-    return None
+    """The save command of a variant."""
+    return xtables.tool("save", family, backend == IPTABLES_LEGACY)
 
 
 def state_name(backend: str, family: str) -> str:

@@ -64,7 +64,7 @@ class Ipset:
 
     def change(self, wanted: Wanted, present: Present | None, made: Plan) -> list[Difference]:
         target = Object("ipset", wanted.name)
-        header = _header(wanted)
+        header = header_of(wanted)
         entries = set_records.encode(made.content, wanted.counters)
         after = ipset_state.compared(header, entries, set_records.ordered(made.content, wanted.counters))
         return [Difference(target, _before(present), after, cuts=True, write=_Writer(header, entries))]
@@ -109,7 +109,7 @@ def _before(present: Present | None) -> dict[str, Any] | None:
     return None if present is None else ipset_state.whole(present.state["header"], present.state["entries"])
 
 
-def _header(wanted: Wanted) -> ipset.Header:
+def header_of(wanted: Wanted) -> ipset.Header:
     """revision: filled in when it is made, because asking for it can load a module."""
     hashsize, maxelem = set_plan.size(wanted)
     flags = (ipset.WITH_COUNTERS if wanted.counters else 0) | (ipset.WITH_COMMENT if wanted.comments else 0)

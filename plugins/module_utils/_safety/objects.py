@@ -11,6 +11,7 @@ A state is a JSON object, or None when the thing is not there:
     dir     {"mode": 493}
     unit    {"enabled": true, "active": true}
     ipset   see ipset_state.py
+    iptables, nft   rules, see filters.py
 
 and those of NICs and their interrupts, see nic_objects.py.
 
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import files, ipset_state, nic_objects
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files, filters, ipset_state, nic_objects
 
 _OFF = {"enabled": False, "active": False}
 
@@ -252,6 +253,8 @@ KINDS: dict[str, Kind] = {
     "dir": Kind(_capture_dir, _put_dir, _same_dir, shared=True),
     "unit": Kind(_capture_unit, _put_unit, _same_unit),
     "ipset": Kind(ipset_state.capture, ipset_state.put, ipset_state.same),
+    "iptables": Kind(filters.capture_iptables, filters.put_iptables, filters.same),
+    "nft": Kind(filters.capture_nft, filters.put_nft, filters.same),
     "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
     "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
     "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),

@@ -1,0 +1,148 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""firewall_consolidate on a real kernel: plan, apply, second run, refusals, the way back. The tools' listings are the witness."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import consolidate
+from tests.kernel.conftest import Namespace
+
+pytestmark = pytest.mark.kernel
+
+BACKENDS = [("native", "ip"), ("native", "ip6"), ("nft", "ip"), ("nft", "ip6"), ("legacy", "ip"), ("legacy", "ip6")]
+COUNT = 60
+
+
+def foreign(text: str) -> list[str]:
+    return [line for line in text.splitlines() if any(word in line for word in ("DOCKER", "f2b", "172.17", "fd17", "theirs"))]
+
+
+@pytest.mark.parametrize(("backend", "family"), BACKENDS)
+def test_from_plan_to_rollback(ns: Namespace, tmp_path: Path, backend: str, family: str) -> None:
+    folder = tmp_path / "state"
+    consolidate.load(ns, consolidate.blocked(COUNT, backend, family), backend, family)
+    original = consolidate.save(ns, backend, family)
+
+    looked = consolidate.run(ns, folder, check=True)
+    assert looked["changed"] and not folder.exists()
+    planned = consolidate.run(ns, folder)
+    assert planned["summary"]["rules_after"] < 10 and planned["summary"]["certificate"] == "equal"
+    assert planned["summary"]["elements"] == COUNT and planned["summary"]["sets"] == 1
+    assert oct(os.stat(planned["path"]).st_mode & 0o777) == "0o600"
+    assert consolidate.run(ns, folder)["changed"] is False, "the same plan is not written again"
+    assert consolidate.save(ns, backend, family) == original, "planning changes nothing"
+    with open(planned["path"]) as file:
+        (chain,) = json.load(file)["chains"]
+    case = next(one for one in chain["before"] if one["comment"] == "case 7")
+    assert case["place"][0] == "set" and case["place"][3] == consolidate.address(7, family)
+
+    path = planned["path"]
+    assert consolidate.run(ns, folder, check=True, state="applied", path=path)["changed"] is True
+    assert consolidate.save(ns, backend, family) == original, "check mode changes nothing"
+    done = consolidate.run(ns, folder, state="applied", path=path)
+    assert done["changed"] and done["change"] and "error" not in done
+    now = consolidate.save(ns, backend, family)
+    assert consolidate.address(7, family) not in now or backend == "native"
+    assert len(now) < len(original) or backend == "native"
+    assert foreign(now) == foreign(original), "chains of others are untouched, byte for byte"
+    again = consolidate.run(ns, folder, state="applied", path=path)
+    assert again["changed"] is False and again["change"] is None
+    fresh = consolidate.run(ns, folder)
+    assert fresh["summary"]["rules_before"] == 0, "nothing is left to fold"
+
+    back = consolidate.journal(ns, folder, "rolled_back", done["change"])
+    assert back["changed"] and back["warnings"] == []
+    assert consolidate.save(ns, backend, family) == original
+    if backend != "native":
+        assert ns.run(["ipset", "list", "-n"]).stdout == "", "sets of the plan are gone"
+
+
+@pytest.mark.parametrize("backend", ["native", "nft", "legacy"])
+def test_rules_that_moved_are_refused(ns: Namespace, tmp_path: Path, backend: str) -> None:
+    consolidate.load(ns, consolidate.blocked(COUNT, backend), backend)
+    path = consolidate.run(ns, tmp_path / "state")["path"]
+    if backend == "native":
+        ns.run(["nft", "insert", "rule", "inet", "fence", "input", "tcp", "dport", "9", "accept"])
+    else:
+        ns.run([f"iptables-{backend}", "-I", "INPUT", "-p", "tcp", "--dport", "9", "-j", "ACCEPT"])
+    before = consolidate.save(ns, backend)
+    done = consolidate.run(ns, tmp_path / "state", state="applied", path=path)
+    assert "not those of the plan" in done["error"]
+    assert consolidate.save(ns, backend) == before
+
+
+def test_a_plan_that_was_touched_is_refused(ns: Namespace, tmp_path: Path) -> None:
+    consolidate.load(ns, consolidate.blocked(COUNT, "native"), "native")
+    path = consolidate.run(ns, tmp_path / "state")["path"]
+    with open(path) as file:
+        plan = json.load(file)
+    plan["sets"][0]["elements"].pop()
+    with open(path, "w") as file:
+        json.dump(plan, file)
+    assert "changed after it was made" in consolidate.run(ns, tmp_path / "state", state="applied", path=path)["error"]
+
+
+def test_a_forged_plan_has_no_certificate(ns: Namespace, tmp_path: Path) -> None:
+    """Whoever can make the digest right cannot make the certificate right: it is made again."""
+    consolidate.load(ns, consolidate.blocked(COUNT, "native"), "native")
+    path = consolidate.run(ns, tmp_path / "state")["path"]
+    code = """
+import json, sys
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import consolidate
+plan = consolidate.read(sys.argv[1])
+plan["sets"][0]["elements"].pop()
+plan["certificate"]["digest"] = consolidate.digest(plan)
+consolidate.write(sys.argv[1], plan)
+"""
+    ns.python(code, path)
+    before = consolidate.save(ns, "native")
+    assert "no certificate" in consolidate.run(ns, tmp_path / "state", state="applied", path=path)["error"]
+    assert consolidate.save(ns, "native") == before
+
+
+def test_the_connection_must_be_accepted_as_established(ns: Namespace, tmp_path: Path) -> None:
+    for words in ("link add va type veth peer name vb", "address add 192.0.2.1/24 dev va", "link set va up"):
+        ns.run(["ip", *words.split()])
+    text = consolidate.blocked(COUNT, "native").replace("ct state established,related accept\n", "")
+    consolidate.load(ns, text.replace("jump theirs", "jump theirs\ndrop"), "native")
+    path = consolidate.run(ns, tmp_path / "state")["path"]
+    here = {"source": "192.0.2.9", "source_port": 40000, "destination": "192.0.2.1", "port": 2222}
+    done = consolidate.run(ns, tmp_path / "state", state="applied", path=path, connection=here)
+    assert "192.0.2.9 is not accepted now as established (drop: nft inet fence input handle" in done["error"]
+    assert consolidate.run(ns, tmp_path / "state", state="applied", path=path, connection={**here, "port": 22})["changed"]
+
+
+def test_several_tables_and_back_ends_at_once(ns: Namespace, tmp_path: Path) -> None:
+    consolidate.load(ns, consolidate.blocked(COUNT, "native"), "native")
+    for backend, family in (("nft", "ip"), ("nft", "ip6"), ("legacy", "ip"), ("legacy", "ip6")):
+        consolidate.load(ns, consolidate.blocked(20, backend, family), backend, family)
+    before = [consolidate.save(ns, backend, family) for backend, family in BACKENDS]
+    planned = consolidate.run(ns, tmp_path / "state")
+    assert planned["summary"]["chains"] == 5 and planned["summary"]["sets"] == 5
+    done = consolidate.run(ns, tmp_path / "state", state="applied", path=planned["path"])
+    assert done["changed"]
+    consolidate.journal(ns, tmp_path / "state", "rolled_back", done["change"])
+    assert [consolidate.save(ns, backend, family) for backend, family in BACKENDS] == before
+
+
+def test_only_the_chains_that_were_asked_for(ns: Namespace, tmp_path: Path) -> None:
+    consolidate.load(ns, consolidate.blocked(COUNT, "native"), "native")
+    consolidate.load(ns, consolidate.blocked(20, "legacy"), "legacy")
+    planned = consolidate.run(ns, tmp_path / "state", chains=["filter/INPUT"])
+    assert planned["summary"]["chains"] == 1 and planned["summary"]["elements"] == 20
+    assert consolidate.run(ns, tmp_path / "state", chains=["nothing/*"])["summary"]["chains"] == 0
+
+
+def test_a_table_with_an_owner_is_left_alone(ns: Namespace, tmp_path: Path) -> None:
+    drops = "\n".join(f"ip saddr 10.0.0.{n} drop" for n in range(1, 20))
+    text = f"table ip sleeping {{\nflags dormant;\nchain input {{\ntype filter hook input priority 0;\n{drops}\n}}\n}}\n"
+    consolidate.load(ns, text, "native")
+    planned = consolidate.run(ns, tmp_path / "state")
+    assert planned["summary"]["chains"] == 0 and "sleeps" in planned["notes"][0]
