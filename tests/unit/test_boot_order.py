@@ -42,6 +42,18 @@ def test_tuned_counts_only_when_it_is_on(tmp_path: Path) -> None:
     assert later(root, "vm.swappiness")[0][1] is None
 
 
+def test_tuned_sets_huge_pages_too(tmp_path: Path) -> None:
+    files = {
+        "/etc/tuned/active_profile": "mine\n",
+        "/etc/tuned/mine/tuned.conf": "[main]\ninclude=latency\n[vm]\ntransparent_hugepages=madvise\n",
+        "/usr/lib/tuned/latency/tuned.conf": "[vm]\ntransparent_hugepages=never\n[sysctl]\nvm.swappiness=1\n",
+    }
+    root = tree(tmp_path, **files)
+    assert boot_order.huge_page_writers(root) == []
+    tree(tmp_path, **{"/etc/systemd/system/multi-user.target.wants/tuned.service": ""})
+    assert [one.value for one in boot_order.huge_page_writers(root)] == ["never", "madvise"]
+
+
 def test_tuned_applies_sysctl_d_again_so_a_file_there_beats_its_profile(tmp_path: Path) -> None:
     root = tree(
         tmp_path,

@@ -276,6 +276,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
         fdcensus,
         hooks,
         links,
+        locality,
         neighbours,
         routes,
         sockets,
@@ -301,6 +302,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
 
     found.read("sockets", lambda: sockets.read((target.proto, target.port) if target else None, owners))
     found.read("hooks", lambda: hooks.read(census[0] if census else None))
+    found.read("locality", locality.read)
 
 
 def _host() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files
-from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, same
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, partly, same
 
 FOLDER = "/var/lib/netops.fleet"
 
@@ -61,7 +61,10 @@ class Entry:
     wrote: list[dict[str, Any] | None] = field(default_factory=list)
 
     def ours(self, present: dict[str, Any] | None) -> bool:
-        return any(one == ANY or same(self.target, present, one) for one in self.wrote)
+        return any(
+            one == ANY or same(self.target, present, one) or partly(self.target, self.original, one, present)
+            for one in self.wrote
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -13,7 +13,7 @@ A state is a JSON object, or None when the thing is not there:
     ipset   see ipset_state.py
     iptables, nft   rules, see filters.py
 
-and those of NICs and their interrupts, see nic_objects.py.
+and those of NICs and their interrupts (nic_objects.py), of huge pages (pages.py), and running services (service.py).
 
 A changer of other things adds its kind to KINDS: two functions that talk to the host through _kernel, and how states compare.
 """
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import files, filters, ipset_state, nic_objects
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files, filters, ipset_state, nic_objects, pages, service
 
 _OFF = {"enabled": False, "active": False}
 
@@ -59,7 +59,8 @@ class Kind(NamedTuple):
 
     same: do two states mean the same? visitor: it comes and goes with something else (a module, a device), so one that is gone
     needs no way back, and one that was not there before cannot be taken away. shared: others put things of their own into it, so
-    the way back takes what it can and is not read back.
+    the way back takes what it can and is not read back. late: it follows from others, and is put back after them. partly: did
+    writing the second state over the first yield the third, which is less than was asked for?
     """
 
     capture: Callable[[str], State]
@@ -67,6 +68,8 @@ class Kind(NamedTuple):
     same: Callable[[State, State], bool] = operator.eq
     visitor: bool = False
     shared: bool = False
+    late: bool = False
+    partly: Callable[[State, State, State], bool] = lambda _original, _wrote, _present: False
 
 
 def kind(target: Object) -> Kind:
@@ -99,6 +102,12 @@ def same(target: Object, one: dict[str, Any] | None, other: dict[str, Any] | Non
     """Do two states mean the same? Those of an unknown kind (a journal of a newer version) are compared as they are."""
     known = KINDS.get(target.kind)
     return one == other if known is None else known.same(one, other)
+
+
+def partly(target: Object, original: State, wrote: State, present: State) -> bool:
+    """Did writing yield less than was asked for? See Kind."""
+    known = KINDS.get(target.kind)
+    return known is not None and known.partly(original, wrote, present)
 
 
 def tidy(path: str) -> None:
@@ -258,4 +267,7 @@ KINDS: dict[str, Kind] = {
     "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
     "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
     "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),
+    "hugepages": Kind(pages.capture_pages, pages.put_pages, visitor=True, partly=pages.partly),
+    "sysfs": Kind(pages.capture_file, pages.put_file, visitor=True),
+    "service": Kind(service.capture, service.put, visitor=True, shared=True, late=True),
 }

@@ -39,7 +39,7 @@ class Step:
 def plan(entries: Iterable[Entry], present: dict[Object, dict[str, Any] | None], force: bool = False) -> list[Step]:
     """What each object needs, last recorded first. An object that is not in ``present`` could not be read: failed."""
     steps = []
-    for entry in reversed(list(entries)):
+    for entry in _way_back(entries):
         target, original = entry.target, entry.original
         if target not in present:
             steps.append(Step(target, "failed", None, original, "it could not be read"))
@@ -56,6 +56,12 @@ def plan(entries: Iterable[Entry], present: dict[Object, dict[str, Any] | None],
         else:
             steps.append(Step(target, "foreign", now, original, "somebody else changed it after this collection did"))
     return steps
+
+
+def _way_back(entries: Iterable[Entry]) -> list[Entry]:
+    """Last recorded first; what follows from others comes after them. A kind this version does not know fails in its turn."""
+    known, back = objects.KINDS, list(entries)[::-1]
+    return sorted(back, key=lambda entry: entry.target.kind in known and known[entry.target.kind].late)
 
 
 def select(journal: Journal, owner: str | None = None) -> list[Entry]:
@@ -92,7 +98,7 @@ def run(journal: Journal, owner: str | None = None, force: bool = False, note: s
     Steps that are still needed afterwards have the verdict ``failed``; the journal keeps them and the next run tries again.
     """
     steps = []
-    for entry in reversed(select(journal, owner)):
+    for entry in _way_back(select(journal, owner)):
         step = _step(entry, force)
         steps.append(step)
         if step.verdict in ("restore", "already"):
@@ -142,7 +148,7 @@ def undo(journal: Journal, changes: Sequence[str], force: bool = False, note: st
     # The way back is a change like any other: killed in the middle of it, the journal still names every value.
     own = journal.begin(entries[0].owner, writes) if writes else None
     # One by one, each looked at in its turn: restoring one may change those that follow from it.
-    steps = [_step(entry, force) for entry in reversed(entries)]
+    steps = [_step(entry, force) for entry in _way_back(entries)]
     if own is not None:
         journal.done(own)
     for step in steps:

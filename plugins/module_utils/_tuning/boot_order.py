@@ -166,13 +166,9 @@ def _text(root: str, path: str) -> str | None:
 
 def _tuned(root: str, boot: Boot) -> list[Setting]:
     """The active profile's [sysctl], where tuned is on. With its default it applies /etc/sysctl.conf and sysctl.d again."""
-    enabled = glob.glob(root.rstrip("/") + "/etc/systemd/system/*.wants/tuned.service")
-    active = (_text(root, "/etc/tuned/active_profile") or "").split()
-    if not enabled or not active:
+    own = [setting for profile in _tuned_active(root) for setting in _tuned_profile(root, profile, set(), "sysctl")]
+    if not _tuned_active(root):
         return []
-    own: list[Setting] = []
-    for profile in active:
-        own += _tuned_profile(root, profile, set())
     main = _text(root, "/etc/tuned/tuned-main.conf") or ""
     again = re.search(r"^\s*reapply_sysctl\s*=\s*(\S+)", main, re.MULTILINE)
     if again is not None and again.group(1).lower() in ("0", "false", "no", "off"):
@@ -187,7 +183,20 @@ def _tuned(root: str, boot: Boot) -> list[Setting]:
     return own
 
 
-def _tuned_profile(root: str, profile: str, seen: set[str]) -> list[Setting]:
+def _tuned_active(root: str) -> list[str]:
+    """Profiles, where tuned is on."""
+    enabled = glob.glob(root.rstrip("/") + "/etc/systemd/system/*.wants/tuned.service")
+    return (_text(root, "/etc/tuned/active_profile") or "").split() if enabled else []
+
+
+def huge_page_writers(root: str = "/") -> list[Setting]:
+    """What tuned's profile sets for transparent huge pages after boot; the last one is in force."""
+    found = [setting for profile in _tuned_active(root) for setting in _tuned_profile(root, profile, set(), "vm")]
+    return [setting for setting in found if setting.name in ("transparent_hugepages", "transparent_hugepage")]
+
+
+def _tuned_profile(root: str, profile: str, seen: set[str], wanted: str) -> list[Setting]:
+    """Settings of section ``wanted`` of a profile and those that it includes."""
     if profile in seen or "/" in profile:
         return []
     seen.add(profile)
@@ -206,8 +215,8 @@ def _tuned_profile(root: str, profile: str, seen: set[str]) -> list[Setting]:
                 name, _equals, value = line.partition("=")
                 if section == "main" and name.strip() == "include":
                     for parent in value.replace(",", " ").split():
-                        found = _tuned_profile(root, parent, seen) + found
-                elif section == "sysctl":
+                        found = _tuned_profile(root, parent, seen, wanted) + found
+                elif section == wanted:
                     # => sets only what is larger; ${...} is computed when it runs.
                     value = sysctl.tokens(value.lstrip(">"))
                     known = None if "${" in value else value

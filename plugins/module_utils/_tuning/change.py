@@ -26,7 +26,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety.change import
     overdue,
     unbroken,
 )
-from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, kind
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import diff
 
 __all__ = ["ChangeError", "Changer", "Work", "back", "released", "run"]
@@ -89,16 +89,14 @@ def run(changer: Changer, state: str, check: bool, force: bool = False) -> dict[
             if changer.settle is not None:
                 changer.settle(work.changes)
             after = changer.study(found)
-            return after.errors + [
-                f"{change.target} is {_said(change.before)}, wanted {_said(change.after)}"
-                for change in after.changes
-                if differs(change)
-            ]
+            # A service that was started anew has what its unit says now, which may not be what it had once.
+            still = [one for one in after.changes if differs(one) and not (one.release and kind(one.target).shared)]
+            return after.errors + [f"{one.target} is {_said(one.before)}, wanted {_said(one.after)}" for one in still]
 
         with unbroken():
             result.update(apply(found, changer.owner, work.changes, changer.deadman, left))
-        # What was read again tells how it is now; the list of differences stays the one that was applied.
-        result.update({key: value for key, value in after.result.items() if key != "notes"})
+        # What was read again tells how it is now; plan and differences stay those that were applied.
+        result.update({key: value for key, value in after.result.items() if key not in ("notes", "plan")})
         return result
 
 

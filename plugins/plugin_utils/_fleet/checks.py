@@ -31,7 +31,7 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "links": ("Links", ("links",), ("link", "interface", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc")),
     "peers": ("Peers", (), ("peer", "differs")),
 }
-EXACT = {"nic-drops": "drops", "resolver-differs": "dns"}
+EXACT = {"nic-drops": "drops", "resolver-differs": "dns", "service-off-node": "other"}
 #: The order in which the columns are shown.
 ORDER = ("firewall", "hooks", "listeners", "routes", "neighbours", "links", "drops", "sysctls", "dns", "clock", "probes", "peers")
 OTHER = "other"

@@ -49,6 +49,7 @@ _SECTIONS: dict[str, type] = {
     "hooks": list,
     "firewall": dict,
     "probes": list,
+    "locality": dict,
 }
 
 
