@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,15 +42,35 @@ _FOLDER = "/etc/systemd/system/eater.service.d"
 _DROP_IN = f"{_FOLDER}/zz-netops-fleet-placement.conf"
 
 
+class Restartable(Machine):
+    """One that comes back when it reboots; its disk keeps what was written."""
+
+    def _command(self) -> list[str]:
+        return [word for word in super()._command() if word != "-no-reboot"]
+
+    def reboot(self) -> None:
+        boot = ["cat", "/proc/sys/kernel/random/boot_id"]
+        before = self.run(boot).out
+        self.run(["systemctl", "--no-block", "reboot"])
+        deadline = time.monotonic() + 600
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                if self._ask({"op": "exec", "argv": boot}, 10)["out"] != before:
+                    return
+            assert self._process.poll() is None and time.monotonic() < deadline, f"it does not come back\n{self._said()}"
+            time.sleep(0.5)
+
+
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    with Machine(cpus=4, memory_mib=1536, nodes=2) as made:
+def machine() -> Iterator[Restartable]:
+    made = Restartable(cpus=4, memory_mib=1536, nodes=2)
+    with made:
         made.run(["sh", "-ec", "cat > /etc/systemd/system/eater.service"], stdin=_EATER)
         yield made
 
 
 @pytest.fixture
-def host(machine: Machine) -> Iterator[Machine]:
+def host(machine: Restartable) -> Iterator[Restartable]:
     """With the service running, not placed, and no huge pages."""
     machine.sh("systemctl daemon-reload; systemctl start eater")
     yield machine
@@ -211,3 +233,18 @@ def test_a_node_that_cannot_give_all_its_pages(host: Machine) -> None:
         assert call(host, "pages", state="absent")["changed"] and reserved(host) == [0, 0]
     finally:
         host.end(holder)
+
+
+def test_after_a_reboot_pages_are_there_before_other_services_and_the_place_is_kept(host: Restartable) -> None:
+    assert call(host, "pages", pages=[{"count": 64, "size": "2M", "near": "node:1"}], thp={"enabled": "never"})["changed"]
+    assert place(host)["changed"]
+    host.reboot()
+    assert reserved(host) == [0, 128] and "[never]" in host.sh("cat /sys/kernel/mm/transparent_hugepage/enabled")
+    shown = host.sh(
+        "systemctl show -p ActiveEnterTimestampMonotonic --value netops-fleet-pages sysinit.target basic.target"
+    ).split()
+    assert 0 < int(shown[0]) <= int(shown[1]) <= int(shown[2])
+    host.sh("systemctl start eater")
+    assert allowed(host) == "2-3" and megabytes(host)[1] > 48
+    assert not call(host, "pages", pages=[{"count": 64, "size": "2M", "near": "node:1"}], thp={"enabled": "never"})["changed"]
+    assert not place(host)["changed"] and findings(host) == []
