@@ -13,7 +13,7 @@ version_added: 0.1.0
 author:
   - netops.fleet contributors (@netops-fleet)
 description:
-  - Reserves huge pages on the node of a NIC or GPU, on a named node, or on every node that has memory.
+  - Reserves huge pages on the node of a NIC or GPU, on a named node, or on every node with memory and processors.
   - Pages that were there before stay. They may be another program's, so a number only rises above them.
   - A kernel whose memory is fragmented gives fewer pages than asked for. The module asks several times, warns with the number it
     got, and leaves the rest to the next boot. It does not ask again in the same boot.
@@ -45,7 +45,7 @@ options:
       near:
         description:
           - Where. C(gpu:NUMBER), C(gpu:ADDRESS) or C(nic:NAME) is the node of that device, C(node:NUMBER) a node.
-          - By default every node that has memory.
+          - By default every node with memory and processors, so not a GPU's own memory.
         type: str
         default: ""
   thp:

@@ -24,7 +24,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import pages,
 NODES, THP = "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage"
 for folder in (NODES, "/sys/kernel/mm"):
     subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
-online = Path("/sys/devices/system/cpu/online").read_text()
+Path("/run/online").write_text("0-1\\n")
+subprocess.run(["mount", "--bind", "/run/online", "/sys/devices/system/cpu/online"], check=True)
 for node in (0, 1):
     home = Path(f"{NODES}/node{node}")
     for size in (2048, 1048576):
@@ -32,7 +33,7 @@ for node in (0, 1):
         pool.mkdir(parents=True)
         for name in ("nr", "free", "surplus"):
             (pool / f"{name}_hugepages").write_text("0\\n")
-    (home / "cpulist").write_text(online if node == 0 else "\\n")
+    (home / "cpulist").write_text(f"{node}\\n")
     (home / "meminfo").write_text(f"Node {node} MemTotal:        1048576 kB\\n")
     (home / "distance").write_text("10 20\\n" if node == 0 else "20 10\\n")
 os.mkdir(THP)

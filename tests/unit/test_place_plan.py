@@ -377,7 +377,7 @@ def test_pages_are_on_nodes_with_memory_and_leave_room(
     sizes = {pool.folder: pool for pool in host.pools}
     for folder, number in plan.pages.items():
         home = topology.node(sizes[folder].node or 0)
-        assert home is not None and home.memory_bytes and number >= there
+        assert home is not None and home.memory_bytes and home.cpus and number >= there
     for node in topology.nodes:
         taken = sum(
             plan.pages.get(pool.folder, pool.pages) * pool.size_kb * 1024 for pool in host.pools if pool.node == node.number

@@ -52,7 +52,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Want:
-    """size_kb: None for the host's default size. near: as of services; "" for every node that has memory."""
+    """size_kb: None for the host's default size. near: as of services; "" for every node with memory and processors."""
 
     count: int
     size_kb: int | None = None
@@ -162,8 +162,9 @@ def _pages(plan: Plan, memory: Memory, want: Want) -> None:
             return
         homes = [home]
     else:
-        homes = [node.number for node in memory.topology.nodes if node.memory_bytes != 0]
-        why = ["every node that has memory" if len(homes) > 1 else "the host's node"]
+        # Not a GPU's own memory, nor CXL's: who wants pages there names the node.
+        homes = [node.number for node in memory.topology.nodes if node.memory_bytes != 0 and node.cpus]
+        why = ["every node that has memory and processors" if len(homes) > 1 else "the host's node"]
     pools = [pool for pool in memory.pools if pool.size_kb == kb and (pool.node is None or pool.node in homes)]
     for pool in pools:
         _pool(plan, memory, want, pool, "; ".join(why))

@@ -251,7 +251,7 @@ def study(options: Options, found: journal.Journal) -> change.Work:
             path = place_plan.drop_in(item.unit)
             keep |= {Object("file", path), Object("dir", os.path.dirname(path))}
             keep |= {Object("service", one.unit) for one in unit.running}
-    gone = change.released(found, OWNER, keep, own_names=(place_plan.DROP_IN, limits.DROP_IN))
+    gone = change.released(found, OWNER, keep, own_names=(place_plan.DROP_IN,))
     # A service that nobody asks to restart keeps its place until it is restarted; the journal remembers it.
     gone = [one for one in gone if options.restart or one.target.kind != "service"]
     work.changes += sorted(gone, key=lambda one: one.target.kind == "service")
