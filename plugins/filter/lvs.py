@@ -20,8 +20,13 @@ def lvs_weights(servers: list[dict[str, Any]], previous: dict[str, int] | None =
     unknown = sorted(set(policy) - known)
     if unknown:
         raise AnsibleFilterError(f"lvs_weights: no option {', '.join(unknown)}; there are previous, {', '.join(sorted(known))}")
+    before: dict[str, int] = {}
+    for server in servers:
+        for name in (str(server.get("name")), str(server.get("address"))):
+            if name in (previous or {}):
+                before.setdefault(str(server.get("name")), int((previous or {})[name]))
     try:
-        found = weights.weights(servers, weights.Policy(**policy), previous)
+        found = weights.weights(servers, weights.Policy(**policy), before)
     except weights.Wrong as error:
         raise AnsibleFilterError(f"lvs_weights: {error}") from None
     return [{**server, "weight": one.weight, "why": one.why} for server, one in zip(servers, found)]

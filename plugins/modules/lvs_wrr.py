@@ -350,6 +350,13 @@ drained:
   type: list
   elements: str
   sample: ["192.0.2.11"]
+last:
+  description:
+    - Weights that were wanted by the run before, by address of the real server. The filter P(netops.fleet.lvs_weights#filter)
+      takes them as C(previous), to hold a weight where data is missing and to leave small moves out.
+  returned: always
+  type: dict
+  sample: {"192.0.2.11": 3, "192.0.2.12": 5}
 foreign:
   description: Virtual services that are neither wanted nor ours, and were left alone.
   returned: always

@@ -73,6 +73,7 @@ def test_weights_three_and_five_split_exactly(lvs: Segment) -> None:
     ]
     assert Counter(lvs.requests(80)) == {"rs1": 30, "rs2": 50}
     second = lvs.lvs([service(3, 5)])
+    assert second["last"] == {"10.66.0.101": 3, "10.66.0.102": 5}, "what the weights of a run without data are"
     assert not second["changed"] and second["writes"] == 0 and second["changes"] == []
     assert second["diff"]["before"] == second["diff"]["after"]
 

@@ -126,4 +126,6 @@ def test_a_missing_fact_holds_the_weight() -> None:
     assert [one["address"] for one in servers] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
     assert servers[1]["capacity"] is None and servers[2]["health"] == 0.5
     made = lvs.lvs_weights(servers, previous={"a": 4, "b": 3, "c": 2})
+    by_address = lvs.lvs_weights(servers, previous={"192.0.2.1": 4, "192.0.2.2": 3, "192.0.2.3": 2})
+    assert by_address == made
     assert [(one["weight"], one["why"]) for one in made] == [(4, "by capacity"), (3, "no data: held"), (1, "health 0.5")]

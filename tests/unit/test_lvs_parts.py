@@ -152,7 +152,9 @@ def test_addresses_that_would_claim_more_are_refused(text: str) -> None:
 def test_record_there_and_back(tmp_path: Path) -> None:
     folder = str(tmp_path / "lvs")
     assert state.load(folder) == state.Record()
-    record = state.Record("lvs_wrr", {parse_key("tcp/192.0.2.80:80"), parse_key("fwmark/7/ipv6")}, {"a": 1.5}, {"192.0.2.1": 2.0})
+    record = state.Record(
+        "lvs_wrr", {parse_key("tcp/192.0.2.80:80"), parse_key("fwmark/7/ipv6")}, {"a": 1.5}, {"192.0.2.1": 2.0}, {"192.0.2.1": 3}
+    )
     state.save(folder, record)
     assert state.load(folder) == record
 

@@ -94,6 +94,7 @@ def _run(options: Options) -> dict[str, Any]:
         "lint": [one.to_dict() for one in lints],
         "waiting": [{"service": str(service), "server": str(server), "why": why} for (service, server), why in unready.items()],
         "drained": sorted(record.drained),
+        "last": dict(record.weights),
         "foreign": [str(key) for key in made.foreign],
         "draining": [one.to_dict() for one in made.leaving if one.decision != "delete"],
         "connections_at_risk": made.at_risk,
@@ -122,6 +123,9 @@ def _run(options: Options) -> dict[str, Any]:
         result["table"] = present.to_dict()
         return result
     record.began = began
+    # Of services that share a server the first one says its weight.
+    for service in reversed(options.wanted.services.values()):
+        record.weights.update({name.address: server.weight for name, server in service.servers.items()})
     if options.engine == "keepalived":
         return _apply_keepalived(options, wanted, record, present, result)
     if not made.changes and not any(one.decision == "wait" for one in made.leaving):

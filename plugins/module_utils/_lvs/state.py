@@ -33,12 +33,14 @@ class Record:
     """writer: one of WRITERS, empty while nobody claimed the table. services: made by lvs_wrr. began: name → unix time.
 
     drained: address of a server → unix time since when an administrator wants it empty, whatever its wanted weight.
+    weights: address → the weight that was wanted last, for who has no data the next time.
     """
 
     writer: str = ""
     services: set[ServiceKey] = field(default_factory=set)
     began: dict[str, float] = field(default_factory=dict)
     drained: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -47,6 +49,7 @@ class Record:
             "services": sorted(str(key) for key in self.services),
             "draining": {name: round(since, 3) for name, since in sorted(self.began.items())},
             "drained": {address: round(since, 3) for address, since in sorted(self.drained.items())},
+            "weights": dict(sorted(self.weights.items())),
         }
 
 
@@ -67,6 +70,7 @@ def load(folder: str) -> Record:
             {parse_key(text) for text in found["services"]},
             {str(name): float(since) for name, since in found["draining"].items()},
             {str(address): float(since) for address, since in found["drained"].items()},
+            {str(address): int(weight) for address, weight in found.get("weights", {}).items()},
         )
     except FileNotFoundError:
         return Record()
