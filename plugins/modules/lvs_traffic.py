@@ -32,9 +32,12 @@ options:
     type: str
     default: /
   seconds:
-    description: How long, at most 600.
+    description: How long, at most 1800.
     type: float
     default: 10.0
+  while_exists:
+    description: Go on only while there is this file. Who removes it ends the traffic early.
+    type: path
   interval:
     description: Seconds between two new connections, at least 0.01.
     type: float
@@ -86,6 +89,7 @@ def main() -> None:
             "port": {"type": "int", "required": True},
             "path": {"type": "str", "default": "/"},
             "seconds": {"type": "float", "default": 10.0},
+            "while_exists": {"type": "path"},
             "interval": {"type": "float", "default": 0.1},
             "timeout": {"type": "float", "default": 3.0},
             "streams": {"type": "int", "default": 0},
@@ -95,8 +99,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    if not (0 < options["seconds"] <= 600 and options["interval"] >= 0.01 and 0 <= options["streams"] <= 200):
-        module.fail_json(msg="allowed are seconds up to 600, interval from 0.01, streams up to 200")
+    if not (0 < options["seconds"] <= 1800 and options["interval"] >= 0.01 and 0 <= options["streams"] <= 200):
+        module.fail_json(msg="allowed are seconds up to 1800, interval from 0.01, streams up to 200")
     module.exit_json(changed=False, traffic=traffic.run(**options))
 
 

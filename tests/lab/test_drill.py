@@ -149,7 +149,7 @@ def test_the_other_director_takes_over(pair: Pair, tmp_path: Path, scenario: str
     assert (report["scenario"], report["target"]) == (scenario, pair.first.name)
     assert {"gap_s", "refused", "reset", "timeout", "failed", "fault_s"} <= set(report) and report["gap_s"] > 0
     phases = {phase: sorted(name.split('"')[7] for name in found) for phase, found in report["distribution"].items()}
-    assert phases["before"] == [pair.first.name] and pair.second.name in phases["during"]
+    assert phases["before"] == [pair.first.name] and pair.second.name in phases["during"] and phases["after"]
     as_before(pair)
 
 

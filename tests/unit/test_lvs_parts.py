@@ -95,6 +95,11 @@ def test_real_connections_are_told_apart(behaviour: str, status: str) -> None:
     assert {sample[2] for sample in found["samples"]} == ({"gpu-01"} if status == "ok" else {None})
 
 
+def test_traffic_ends_with_its_file(tmp_path: Path) -> None:
+    found = traffic.run("127.0.0.1", 9, "/", 60.0, 0.1, 0.3, 0, "/", while_exists=str(tmp_path / "gone"))
+    assert found["samples"] == []
+
+
 # --- who answers
 
 

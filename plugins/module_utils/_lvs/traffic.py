@@ -10,6 +10,7 @@ Times are unix times of the asking host: the phases of a drill are cut by its cl
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 import time
@@ -94,6 +95,7 @@ def run(
     streams: int,
     stream_path: str,
     stream_timeout: float = 30.0,
+    while_exists: str | None = None,
 ) -> dict[str, Any]:
     """A held connection is lost when it fails, or gets no answer for ``stream_timeout``: TCP bridges a failover by itself.
 
@@ -105,7 +107,7 @@ def run(
     started = time.time()
     samples: list[list[Any]] = []
     until = time.monotonic() + seconds
-    while time.monotonic() < until and len(samples) < MAX_SAMPLES:
+    while time.monotonic() < until and len(samples) < MAX_SAMPLES and (not while_exists or os.path.exists(while_exists)):
         began, began_unix = time.monotonic(), time.time()
         who: str | None = None
         try:
