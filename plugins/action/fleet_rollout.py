@@ -72,7 +72,7 @@ class ActionModule(ActionBase):
                 found.hosts[host] = "running"
         found.save()
         self._display.display(f"batch {len(found.batches)}: {', '.join(batch)}")
-        return {"batch": batch, "skip": found.bad()}
+        return {"batch": batch, "skip": found.bad(), "run": os.path.basename(found.folder)}
 
     def _judge(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Who of the open batch failed; who goes back; whose change is to be confirmed; whether the fleet's budget is spent."""

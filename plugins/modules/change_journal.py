@@ -44,6 +44,11 @@ options:
       - A mark, as V(read) returns it in RV(journal), or M(netops.fleet.host_health) in C(health). With O(state=rolled_back), all
         changes begun after it are taken back, by whichever module.
     type: str
+  run:
+    description:
+      - With O(since), only changes of this run, whose modules were called with it in the environment as C(NETOPS_FLEET_RUN).
+        What others changed on the host at the same time stays.
+    type: str
   force:
     description: Whether to restore also what somebody else changed since.
     type: bool
@@ -98,7 +103,9 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety import act, j
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=act.ARGUMENTS, supports_check_mode=True, mutually_exclusive=act.EXCLUSIVE)
+    module = AnsibleModule(
+        argument_spec=act.ARGUMENTS, supports_check_mode=True, mutually_exclusive=act.EXCLUSIVE, required_by={"run": "since"}
+    )
     try:
         result = act.run(module.params, module.check_mode)
     except act.ActError as error:

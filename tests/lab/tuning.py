@@ -42,11 +42,16 @@ WantedBy=multi-user.target
 #: Another tool's file that sorts behind this collection's, on one host.
 FOREIGN = "/etc/sysctl.d/zzz-vendor.conf"
 
+#: Parts of the names of parameters that move by themselves.
+MOVING = (
+    "_count", "fastopen_key", "random", "stable_secret", "hash_seed", "/flush", "nr_inodes", "dentry", "inode-", "file-nr",
+    "fs.quota", "ns_last_pid", "entropy", "pty.nr", "aio-nr", "perf_", "cad_pid", "sched_domain", "epoll", "stat_refresh",
+)  # fmt: skip
 #: All of sysctl -a that does not move by itself, every file of /etc with mode and owner, every unit.
-_SNAPSHOT = r"""
+_SNAPSHOT = (
+    f"moving = {MOVING}"
+    + r"""
 import hashlib, json, os, subprocess
-moving = ("_count", "fastopen_key", "random", "stable_secret", "hash_seed", "/flush", "nr_inodes", "dentry", "inode-", "file-nr",
-          "fs.quota", "ns_last_pid", "entropy", "pty.nr", "aio-nr", "perf_", "cad_pid", "sched_domain", "epoll", "stat_refresh")
 shown = subprocess.run(["sysctl", "-a"], capture_output=True, text=True).stdout.splitlines()
 values = sorted(line for line in shown if not any(word in line.split(" = ")[0] for word in moving))
 files = {}
@@ -66,6 +71,7 @@ units = sorted(" ".join(line.split()[:2]) for line in listed.splitlines() if not
 timers = subprocess.run(["systemctl", "list-timers", "--all", "--no-legend"], capture_output=True, text=True).stdout
 print(json.dumps({"values": values, "files": files, "units": units, "deadman": "netops-fleet" in timers}))
 """
+)
 
 
 def snapshot(host: Host) -> dict[str, Any]:

@@ -80,7 +80,26 @@ def test_ids_differ_within_one_millisecond(folder: str) -> None:
     assert len(set(names)) == 3 and found.after(names[0]) == names[1:]
 
 
-@pytest.mark.parametrize("mark", ["", "x", "0", "0-0-0", "../..", "0-0\n", "g-1"])
+def test_a_rollout_takes_back_its_own_changes_only(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rollouts at once over one host, and somebody by hand: each file is one's own, and one is all three's."""
+    mine, theirs, both = tmp_path / "mine", tmp_path / "theirs", tmp_path / "both"
+    mark = Journal(folder).mark()
+    monkeypatch.setenv(journal.RUN, "tune-1")
+    ours = [change(folder, mine, "mine"), change(folder, both, "mine")]
+    monkeypatch.setenv(journal.RUN, "tune-2")
+    change(folder, theirs, "theirs")
+    change(folder, both, "theirs")
+    monkeypatch.delenv(journal.RUN)
+    change(folder, tmp_path / "hand", "by hand")
+    found = Journal(folder)
+    assert found.after(mark, "tune-1") == ours and len(found.after(mark)) == 5
+    assert found.after(mark, "tune-3") == []
+    steps = rollback.undo(found, found.after(mark, "tune-1"))
+    assert {Path(step.target.name).name: step.verdict for step in steps} == {"mine": "restore", "both": "foreign"}
+    assert not mine.exists() and both.read_text() == theirs.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("mark", ["", "none", "x", "0", "0-0-0", "../..", "0-0\n", "g-1"])
 def test_what_is_no_mark_takes_nothing_back(folder: str, mark: str) -> None:
     with pytest.raises(JournalError, match="is no mark"):
         Journal(folder).after(mark)

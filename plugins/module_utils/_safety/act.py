@@ -18,6 +18,7 @@ ARGUMENTS: dict[str, Any] = {
     "owner": {"type": "str"},
     "change": {"type": "str"},
     "since": {"type": "str"},
+    "run": {"type": "str"},
     "force": {"type": "bool", "default": False},
 }
 #: What is rolled back is named in one way.
@@ -68,7 +69,7 @@ def back(params: dict[str, Any], check: bool, folder: str) -> dict[str, Any]:
         if change is None and since is None:
             steps = rollback.preview(found, owner, force) if check else rollback.run(found, owner, force)
         else:
-            changes = [change] if change is not None else found.after(since or "")
+            changes = [change] if change is not None else found.after(since or "", params.get("run"))
             steps = [] if not changes else (rollback.preview_undo if check else rollback.undo)(found, changes, force)
         if not check:
             deadman.settle(folder, found)

@@ -177,7 +177,10 @@ def apply(
             break
     objects.reload_units(stale)
     if not problems:
-        problems = left()
+        try:
+            problems = left()
+        except (objects.ObjectError, OSError) as error:
+            problems = [f"it could not be read again: {error}"]
     if problems:
         steps = rollback.undo(found, [change_id], note="it did not take")
         deadman.settle(found.folder, found)

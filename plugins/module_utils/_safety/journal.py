@@ -37,6 +37,8 @@ _MAX_WROTE = 16
 ANY: dict[str, Any] = {"any": True}
 
 
+#: The rollout that a changer is part of, in its environment: so that it can be taken back without what others did meanwhile.
+RUN = "NETOPS_FLEET_RUN"
 #: The mark of a journal without changes.
 START = "0-0"
 _ID = re.compile(r"\A([0-9a-f]{1,14})-[0-9a-f]{1,8}\Z")
@@ -82,7 +84,7 @@ class Entry:
 class Change:
     """One run of a changer. done: it was applied and read back; False means it was cut short. undone: see rollback.undo.
 
-    folded: only the originals of what it touched are left of it.
+    folded: only the originals of what it touched are left of it. run: the rollout it is part of (RUN), or "".
     """
 
     id: str
@@ -92,6 +94,7 @@ class Change:
     done: bool = False
     undone: bool = False
     folded: bool = False
+    run: str = ""
     #: (object, state before, state written)
     writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = field(default_factory=list)
 
@@ -103,6 +106,7 @@ class Change:
             "boot": self.boot,
             "done": self.done,
             "undone": self.undone,
+            "run": self.run,
             "objects": len(self.writes),
         }
 
@@ -146,7 +150,7 @@ class Journal:
         operation = line["op"]
         if operation == "change":
             change = Change(str(line["id"]), str(line["owner"]), float(line["time"]), str(line["boot"]))
-            change.folded = bool(line.get("folded"))
+            change.folded, change.run = bool(line.get("folded")), str(line.get("run") or "")
             self.changes.append(change)
         elif operation in ("done", "undone"):
             for change in self.changes:
@@ -180,16 +184,18 @@ class Journal:
         """Names this moment for after(): the id of the newest change."""
         return self.changes[-1].id if self.changes else START
 
-    def after(self, mark: str) -> list[str]:
-        """Ids of the changes begun after a mark, oldest first. Raises JournalError."""
+    def after(self, mark: str, run: str | None = None) -> list[str]:
+        """Ids of the changes begun after a mark, oldest first; with ``run`` only that rollout's. Raises JournalError."""
         match = _ID.match(mark)
         if match is None:
             raise JournalError(f"{mark[:80]!r} is no mark: it is the id of a change, or {START} for the beginning")
         ids = [change.id for change in self.changes]
         if mark in ids:
-            return ids[ids.index(mark) + 1 :]
-        # All was rolled back meanwhile, and the marked change went with it: then the time decides.
-        return [change.id for change in self.changes if int(change.time * 1000) > int(match[1], 16)]
+            later = self.changes[ids.index(mark) + 1 :]
+        else:
+            # All was rolled back meanwhile, and the marked change went with it: then the time decides.
+            later = [change for change in self.changes if int(change.time * 1000) > int(match[1], 16)]
+        return [change.id for change in later if run is None or change.run == run]
 
     # --- writing
 
@@ -202,9 +208,9 @@ class Journal:
         while self.find(f"{number:x}-{os.getpid():x}") is not None:
             number += 1
         change = Change(f"{number:x}-{os.getpid():x}", owner, round(now, 3), boot_id())
-        lines: list[dict[str, Any]] = [
-            {"op": "change", "id": change.id, "owner": owner, "time": change.time, "boot": change.boot}
-        ]
+        head = {"op": "change", "id": change.id, "owner": owner, "time": change.time, "boot": change.boot}
+        run = os.environ.get(RUN, "")
+        lines: list[dict[str, Any]] = [{**head, "run": run[:100]} if run else head]
         for target, present, _wanted in writes:
             if target not in self.live:
                 lines.append({"op": "original", "kind": target.kind, "name": target.name, "state": present})
