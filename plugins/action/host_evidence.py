@@ -66,7 +66,8 @@ class ActionModule(ActionBase):
         count = arguments.pop("probe_peers", None) or 0
         source = variables.get("diagnose_from")
         if isinstance(source, str) and source:
-            # A pair: that host tries every other one, and the others walk packets that come from it.
+            # Pairs: that host tries every other one and walks its packets out, the others walk packets that come from it.
+            arguments["pair"] = "sender" if self._host == source else "receiver"
             every = sorted(str(host) for host in variables.get("ansible_play_hosts_all") or ())
             asked = [*asked, *([one for one in every if one != source][:64] if self._host == source else [source])]
             count = 0

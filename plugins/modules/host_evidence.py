@@ -98,6 +98,12 @@ options:
         addresses in the inventory (C(diagnose_address), else C(ansible_host)) and adds them to O(peers).
     type: int
     default: 0
+  pair:
+    description:
+      - What this host is to its O(peers). V(sender) tries them and walks its packets on the way out; V(receiver) walks packets
+        that come from them, and does not try them. Set by the action plugin where C(diagnose_from) names a host.
+    type: str
+    choices: [sender, receiver]
   ntp:
     description: Time servers the clock is compared with.
     type: list

@@ -55,6 +55,7 @@ ARGUMENTS: dict[str, Any] = {
     "http": {"type": "list", "elements": "dict", "default": [], "options": _HTTP},
     "peers": {"type": "list", "elements": "dict", "default": [], "options": _PEER},
     "probe_peers": {"type": "int", "default": 0},
+    "pair": {"type": "str", "choices": ["sender", "receiver"]},
     "ntp": {"type": "list", "elements": "str", "default": []},
     "set_elements": {"type": "int", "default": 4096},
     "probe_timeout": {"type": "float", "default": 2.0},
@@ -71,6 +72,7 @@ class Options:
     ping: list[str] = field(default_factory=list)
     http: list[dict[str, Any]] = field(default_factory=list)
     peers: list[dict[str, str]] = field(default_factory=list)
+    pair: str | None = None
     ntp: list[str] = field(default_factory=list)
     set_elements: int = 4096
     probe_timeout: float = 2.0
@@ -90,6 +92,7 @@ class Options:
             ping=list(params["ping"]),
             http=list(params["http"]),
             peers=list(params["peers"]),
+            pair=params.get("pair"),
             ntp=list(params["ntp"]),
             set_elements=int(params["set_elements"]),
             probe_timeout=timeout,
@@ -128,7 +131,7 @@ class _Collection:
 
 def collect(options: Options) -> dict[str, Any]:
     """All evidence of this host, judged. Shape: docs/dev/foundation.md."""
-    from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import exposure
+    from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import exposure, pairs
     from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
     from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.judge import judge
     from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
@@ -146,6 +149,9 @@ def collect(options: Options) -> dict[str, Any]:
         "coverage": found.coverage,
         "sections": found.sections,
     }
+    if options.pair is not None:
+        evidence["pair"] = options.pair
+        found.read("pairs", lambda: Section(pairs.table(Facts(evidence, ruleset))))
     evidence["objects"] = objects(evidence)
     evidence["findings"], evidence["answer"] = judge(evidence, ruleset)
     found.read("walks", lambda: Section(exposure.table(Facts(evidence, ruleset))))
@@ -241,7 +247,7 @@ def _probes(options: Options) -> list[tuple[dict[str, Any], str | None]]:
         probe = {"kind": target.proto, "port": target.port, "timeout": timeout}
         if target.address is not None:
             wanted.append(({**probe, "target": target.address}, None))
-        elif target.proto == "tcp":
+        elif target.proto == "tcp" and options.pair != "receiver":
             wanted += [({**probe, "target": peer["address"]}, peer["host"]) for peer in options.peers]
     return wanted
 

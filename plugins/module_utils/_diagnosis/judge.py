@@ -15,6 +15,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     locality,
     losses,
     naming,
+    pairs,
     parameters,
     ports,
     queues,
@@ -42,4 +43,5 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)
+    found += pairs.find(facts)  # what stops this host as a sender is no answer about its own service
     return [one.to_dict() for one in sorted(causes.attach(facts, found), key=order)], said

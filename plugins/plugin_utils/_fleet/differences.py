@@ -131,7 +131,7 @@ def fleet_findings(
     for finding, keys in zip(own, blamed):
         _shared(finding, keys, host, comparison)
     left = _fold(own, blamed, deviations)
-    silent = view is not None and view.silent * 2 > view.total and _listens(evidence)
+    silent = view is not None and view.silent * 2 > view.total and listens(evidence)
     failing = broken(answer) or silent
     cause = next((one for one in own if one["severity"] == "critical" and one["grade"] == "proven"), None)
     hooked = {entry.get("key") for entry in evidence["sections"].get("hooks") or []}
@@ -390,7 +390,7 @@ def _rule_fixes(found: list[Deviation], evidence: dict[str, Any]) -> list[str]:
     return ["# only if the peers are right:", *fixes[:_MAX_LISTED]] if fixes else []
 
 
-def _listens(evidence: dict[str, Any]) -> bool:
+def listens(evidence: dict[str, Any]) -> bool:
     """Whether a socket waits for the target's traffic on an address that others can reach."""
     target, sockets = evidence.get("target"), evidence["sections"].get("sockets")
     listeners = sockets.get("listeners") if sockets else None

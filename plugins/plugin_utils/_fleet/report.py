@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import checks, differences, peers, rank, schema, store
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import checks, differences, pairs, peers, rank, schema, store
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean, safe_name
 
 #: evidence -> (findings, answer): single-host findings computed again from the sections.
@@ -57,7 +57,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     """Write report.json and report.html into the run's folder; raises OSError and store.StoreError."""
     hosts = store.names(run)
     comparison = peers.Comparison(hosts, _answered(run, hosts), min_peers)
-    view = differences.PeerView()
+    view, ends = differences.PeerView(), pairs.Pairs()
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as light, tempfile.TemporaryFile(dir=run.folder) as spool:
@@ -67,12 +67,13 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
             if stored.evidence is not None:
                 comparison.count(stored.host, stored.evidence)
                 view.count(stored.host, stored.evidence, hosts)
+                ends.count(stored.host, stored.evidence)
                 _lighten(stored)
             light.write(json.dumps(vars(stored), separators=(",", ":")).encode() + b"\n")
         light.seek(0)
         for line in light:
             stored = store.Stored(**json.loads(line))
-            record = _record(stored, comparison, view, run.folder)
+            record = _record(stored, comparison, view, ends, run.folder)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
             packed = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
@@ -130,7 +131,9 @@ def _lighten(stored: store.Stored) -> None:
     stored.evidence = {**evidence, "sections": sections}
 
 
-def _record(stored: store.Stored, comparison: peers.Comparison, view: differences.PeerView, folder: str) -> dict[str, Any]:
+def _record(
+    stored: store.Stored, comparison: peers.Comparison, view: differences.PeerView, ends: pairs.Pairs, folder: str
+) -> dict[str, Any]:
     """One host of report.json."""
     evidence = stored.evidence
     findings: list[dict[str, Any]] = []
@@ -157,7 +160,9 @@ def _record(stored: store.Stored, comparison: peers.Comparison, view: difference
             found = differences.fleet_findings(
                 stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock")
             )
-            answer = differences.fleet_answer(answer, found, seen, shown_target(evidence.get("target")))
+            target = shown_target(evidence.get("target"))
+            answer = differences.fleet_answer(answer, found, seen, target)
+            answer, found = pairs.join(ends.of(stored.host), target or "", differences.listens(evidence), answer, found)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # Parts of sections that the schema leaves open are not of the shape the comparison reads.
             stored.status = "invalid"

@@ -50,6 +50,8 @@ _SECTIONS: dict[str, type] = {
     "firewall": dict,
     "probes": list,
     "locality": dict,
+    "walks": list,
+    "pairs": list,
 }
 
 
