@@ -178,8 +178,8 @@ def test_drill_measures_and_reverts(lvs: Segment, tmp_path: Path) -> None:
     }
     said = play(
         lvs, tmp_path, "drill", drill_client="cl", lvs_drill_scenario="cut", lvs_drill_faults=fault, lvs_drill_target="dir1",
-        lvs_drill_address=VIP, lvs_drill_stream_path="/keep", lvs_drill_streams=3, lvs_drill_hold=6, lvs_drill_after=20,
-        lvs_drill_before=8, lvs_drill_interval=0.3, lvs_drill_budget={"gap_s": 60},
+        lvs_drill_address=VIP, lvs_drill_stream_path="/keep", lvs_drill_streams=3, lvs_drill_hold=6, lvs_drill_after=4,
+        lvs_drill_before=4, lvs_drill_interval=0.3, lvs_drill_budget={"gap_s": 60},
     )  # fmt: skip
     report = json.loads(said[said.index('{\n    "lvs_drill_report"') :].split("\n}\n", 1)[0] + "\n}")["lvs_drill_report"]
     print("FIGURE " + json.dumps({"drill": report}))
