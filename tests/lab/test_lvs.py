@@ -323,7 +323,7 @@ def lint_cases(lvs: Segment) -> dict[str, tuple[str, str, dict[str, Any], dict[s
     fallback: dict[str, Any] = {"scheduler": "mh", "flags": ["mh-fallback"]}
     return {
         "scheduler-missing": (*as_it_is, service(1, scheduler="nosuch"), {}),
-        "fallback-missing": (*as_it_is, service(0, 1, scheduler="mh"), {}),
+        "fallback-missing": (*as_it_is, service(0, 1, scheduler="sh"), {}),
         "port-differs": (*as_it_is, to("10.66.0.101", port=80), {}),
         "not-on-link": ("ip route add 10.99.0.0/24 via 10.66.0.1", "ip route del 10.99.0.0/24", to("10.99.0.7"), {}),
         "weight-range": (*as_it_is, service(65536), {}),
