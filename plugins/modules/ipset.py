@@ -18,7 +18,7 @@ description:
   - The new content is built aside and swapped in. Whoever looks a packet up finds the old content or the new, never an empty set
     or a part of one. Rules that name the set keep naming it.
   - A new set gets room for its content and a quarter more, and enough buckets that it does not have to grow while it is filled.
-  - Talks to the kernel itself. The tool C(ipset) is not needed.
+  - With O(backend=ipset) it talks to the kernel itself; the tool C(ipset) is needed for the next boot only.
   - A set that another program writes is refused, known by its name (fail2ban, kube-proxy, Calico and others) or by a rule that
     puts addresses into it. So is a set that was there before, unless O(adopt) is set.
   - The former content goes into the journal on the host, see M(netops.fleet.change_journal) for the way back.
@@ -71,6 +71,26 @@ options:
   hashsize:
     description: Buckets of a new set, rounded up to a power of two. By default what the content needs.
     type: int
+  backend:
+    description:
+      - V(ipset) for rules of iptables, V(nft) for a named set of the nftables table O(table).
+      - An nft set holds disjoint intervals, which are worked out here. Entries with a comment, a timeout or a counter must not
+        overlap in it, none can be C(nomatch) then, and with O(timeout) every entry ends.
+    type: str
+    choices: [ipset, nft]
+    default: ipset
+  table:
+    description: Family and name of the table, such as V(inet filter), with O(backend=nft). It is made when it is not there.
+    type: str
+  persist:
+    description:
+      - Whether the set is there at the next boot, before the rules that name it. A unit of its own loads it, ordered
+        before C(netfilter-persistent), C(iptables), C(nftables), C(ufw) and C(firewalld). Where C(nftables.service) starts from
+        an empty ruleset, its file includes the sets.
+      - That boot is then rehearsed in a network namespace of its own, with the host's own files of rules. If the set would not
+        come as it is now, the change is taken back.
+    type: bool
+    default: true
   adopt:
     description: Whether a set that was not made by this collection may be changed. Its content then is the original to return to.
     type: bool
@@ -122,6 +142,13 @@ EXAMPLES = r"""
     name: model-ports
     type: bitmap:port
     entries: [8000-8010, "9000"]
+
+- name: A named set of nftables
+  netops.fleet.ipset:
+    name: monitors
+    backend: nft
+    table: inet filter
+    entries: [192.0.2.0/25, 198.51.100.9]
 
 - name: The set is not needed any more
   netops.fleet.ipset:
@@ -194,14 +221,16 @@ notes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_ipset, set_plan, sets
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_ipset, set_nft, set_plan, sets
 from ansible_collections.netops.fleet.plugins.module_utils._safety import change, journal, lock, objects
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=sets.ARGUMENTS, supports_check_mode=True)
     try:
-        result = sets.run(sets.Options.from_params(module.params), set_ipset.Ipset(), module.check_mode)
+        options = sets.Options.from_params(module.params)
+        backend = set_nft.NftSet.of(module.params["table"] or "") if module.params["backend"] == "nft" else set_ipset.Ipset()
+        result = sets.run(options, backend, module.check_mode)
     except set_plan.SetsError as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     except change.ChangeError as error:

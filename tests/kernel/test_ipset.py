@@ -23,7 +23,7 @@ import json, sys
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_ipset, set_plan, sets
 from ansible_collections.netops.fleet.plugins.module_utils._safety import change
 folder, given, check = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "check"
-params = {name: spec.get("default") for name, spec in sets.ARGUMENTS.items()} | given
+params = {name: spec.get("default") for name, spec in sets.ARGUMENTS.items()} | {"persist": False} | given
 try:
     options = sets.Options.from_params(params)
     options.folder = folder

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_plan, set_records
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_content, set_plan, set_records
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import Action
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_plan import Plan, Present, SetsError, Wanted
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import ipset, modules
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, ipset, modules
 from ansible_collections.netops.fleet.plugins.module_utils._safety import ipset_state
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
@@ -63,7 +63,7 @@ class Ipset:
         )
 
     def change(self, wanted: Wanted, present: Present | None, made: Plan) -> list[Difference]:
-        target = Object("ipset", wanted.name)
+        target = self.target(wanted.name)
         header = header_of(wanted)
         entries = set_records.encode(made.content, wanted.counters)
         after = ipset_state.compared(header, entries, set_records.ordered(made.content, wanted.counters))
@@ -87,10 +87,29 @@ class Ipset:
             problems.append(f"it holds {len(entries)} entries that are not the wanted ones")
         return problems
 
+    def target(self, name: str) -> Object:
+        return Object("ipset", name)
+
+    def boot_text(self, wanted: Wanted) -> str:
+        """Built aside here too, so that loading it a second time shows no half of it."""
+        if command.find("ipset") is None:
+            raise SetsError("the set is loaded at boot by ipset(8), which is not installed; install it, or set persist: false")
+        aside = ipset.aside_name(wanted.name)
+        hashsize, maxelem = set_plan.size(wanted)
+        family = "inet6" if wanted.content.width == 128 else "inet"
+        form = f"{wanted.kind.name} family {family} hashsize {hashsize} maxelem {maxelem}"
+        if not wanted.kind.addresses:
+            form = f"{wanted.kind.name} range 0-65535"
+        form += f" timeout {wanted.timeout}" if wanted.timeout is not None else ""
+        form += (" counters" if wanted.counters else "") + (" comment" if wanted.comments else "")
+        lines = [f"create {wanted.name} {form}", f"create {aside} {form}"]
+        lines += [f"add {aside} {line}" for line in set_content.lines_of(wanted.content.members, wanted.content)]
+        return "\n".join([*lines, f"swap {aside} {wanted.name}", f"destroy {aside}"]) + "\n"
+
     def absent(self, wanted: Wanted, present: Present) -> Difference:
         if present.references:
             raise SetsError(f"{wanted.name} is named by {present.references} rules or sets; remove those first")
-        return Difference(Object("ipset", wanted.name), _before(present), None, cuts=True)
+        return Difference(self.target(wanted.name), _before(present), None, cuts=True)
 
     def writer(self, name: str) -> str:
         # Late: most runs change no set that a rule names, and the reader of rules is large.

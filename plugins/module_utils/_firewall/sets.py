@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_content, set_plan
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_content import ContentError
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_plan import Plan, Present, SetsError, Wanted
-from ansible_collections.netops.fleet.plugins.module_utils._safety import change, journal, lock
+from ansible_collections.netops.fleet.plugins.module_utils._safety import change, journal, lock, objects
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import owner_of
 
 OWNER = "ipset"
@@ -36,6 +36,9 @@ ARGUMENTS: dict[str, Any] = {
     "counters": {"type": "bool", "default": False},
     "maxelem": {"type": "int"},
     "hashsize": {"type": "int"},
+    "backend": {"type": "str", "choices": ["ipset", "nft"], "default": "ipset"},
+    "table": {"type": "str"},
+    "persist": {"type": "bool", "default": True},
     "adopt": {"type": "bool", "default": False},
     "deadman": {"type": "int", "default": 0},
     "first": {"type": "int", "default": 10},
@@ -57,6 +60,7 @@ class Options:
     maxelem: int | None = None
     hashsize: int | None = None
     adopt: bool = False
+    persist: bool = True
     deadman: int = 0
     first: int = 10
     folder: str = journal.FOLDER
@@ -79,12 +83,25 @@ class Options:
         if params["state"] == "present":
             if (params.get("entries") is None) == (params.get("file") is None):
                 raise SetsError("either entries or file says what the set holds; an empty set has entries: []")
-            lines, where = (params["entries"], where) if params.get("file") is None else _of_file(params["file"])
-        kept = ("name", "state", "type", "family", "timeout", "counters", "maxelem", "hashsize", "adopt", "deadman", "first")
+            lines, where = (params["entries"], where) if params.get("file") is None else of_file(params["file"])
+        kept = (
+            "name",
+            "state",
+            "type",
+            "family",
+            "timeout",
+            "counters",
+            "maxelem",
+            "hashsize",
+            "adopt",
+            "persist",
+            "deadman",
+            "first",
+        )
         return cls(lines=lines, where=where, **{name: params[name] for name in kept if params.get(name) is not None})
 
 
-def _of_file(path: str) -> tuple[list[str], str]:
+def of_file(path: str) -> tuple[list[str], str]:
     try:
         if os.stat(path).st_size > MAX_FILE:
             raise SetsError(f"{path} has more than {MAX_FILE} bytes")
@@ -114,40 +131,46 @@ class Backend(Protocol):
 
     def absent(self, wanted: Wanted, present: Present) -> Difference: ...
 
+    def target(self, name: str) -> Object:
+        """The set as the journal names it."""
+
+    def boot_text(self, wanted: Wanted) -> str:
+        """A file that makes the set; the same text for the same wanted set."""
+
     def writer(self, name: str) -> str:
         """A rule of this host that writes to the set, or ''."""
 
 
-def run(options: Options, backend: Backend, check: bool, more: Callable[[], list[Difference]] | None = None) -> dict[str, Any]:
-    """What the module returns. Raises SetsError, change.ChangeError, journal.JournalError, lock.Busy, OSError.
-
-    more: further differences of the same change, such as files for the next boot.
-    """
+def run(options: Options, backend: Backend, check: bool) -> dict[str, Any]:
+    """What the module returns. Raises SetsError, change.ChangeError, journal.JournalError, lock.Busy, OSError."""
     wanted = _wanted(options)
     backend.check(wanted)
     if check:
         work = _study(options, wanted, backend, journal.Journal(options.folder))
-        return _result(options, wanted, work, work.changes + (more() if more else []))
+        return _result(options, wanted, work)
     change.open_folder(options.folder)
     with lock.Lock(options.folder, OWNER, wait=_PATIENCE):
         notes = change.overdue(options.folder)
         found = journal.Journal(options.folder)
         work = _study(options, wanted, backend, found)
-        changes = work.changes + (more() if more else [])
-        result = _result(options, wanted, work, changes)
-        result["notes"] = notes
-        if not changes:
+        result = _result(options, wanted, work)
+        result["notes"] += notes
+        if not work.changes:
             change.finished(found, OWNER)
             return result
 
         def left() -> list[str]:
-            if options.state == "absent":
-                return [] if backend.read(wanted) is None else [f"{options.name} is still there"]
-            assert work.plan is not None
-            return [f"{options.name}: {reason}" for reason in backend.left(wanted, work.plan)]
+            if work.plan is None:
+                problems = [] if backend.read(wanted) is None else ["it is still there"]
+            else:
+                problems = backend.left(wanted, work.plan)
+            if not problems and work.boot:
+                problems, note = _rehearsed(backend, wanted, gone=work.plan is None)
+                result["notes"] += note
+            return [f"{options.name}: {reason}" for reason in problems]
 
         with change.unbroken():
-            result.update(change.apply(found, OWNER, changes, options.deadman, left))
+            result.update(change.apply(found, OWNER, work.changes, options.deadman, left))
         return result
 
 
@@ -177,9 +200,13 @@ def _wanted(options: Options) -> Wanted:
 
 @dataclass
 class Work:
+    """boot: some of the changes are for the next boot."""
+
     present: Present | None
     plan: Plan | None
     changes: list[Difference]
+    boot: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def reasons(self) -> list[str]:
@@ -191,19 +218,46 @@ def _study(options: Options, wanted: Wanted, backend: Backend, found: journal.Jo
     present = backend.read(wanted)
     if options.state == "absent":
         if present is None:
-            return Work(None, None, [])
+            return _with_boot(options, wanted, backend, Work(None, None, []))
         gone = backend.absent(wanted, present)
         _allowed(options, backend, present, gone, found)
         entry = found.live.get(gone.target)
         gone.release = entry is not None and entry.original is None
-        return Work(present, None, [gone])
+        return _with_boot(options, wanted, backend, Work(present, None, [gone]))
     made = set_plan.plan(present, wanted, options.first)
     if not made.reasons:
-        return Work(present, made, [])
+        return _with_boot(options, wanted, backend, Work(present, made, []))
     changes = backend.change(wanted, present, made)
     if present is not None:
         _allowed(options, backend, present, changes[0], found)
-    return Work(present, made, changes)
+    return _with_boot(options, wanted, backend, Work(present, made, changes))
+
+
+def _with_boot(options: Options, wanted: Wanted, backend: Backend, work: Work) -> Work:
+    """Add what the next boot needs, after the set itself."""
+    if options.persist:
+        from ansible_collections.netops.fleet.plugins.module_utils._firewall import persist
+
+        text = None if options.state == "absent" else backend.boot_text(wanted)
+        boot = persist.plan(backend.name, backend.target(options.name).name, text)
+        work.changes += boot.changes
+        work.boot, work.notes = bool(boot.changes), boot.notes
+    return work
+
+
+def _rehearsed(backend: Backend, wanted: Wanted, gone: bool) -> tuple[list[str], list[str]]:
+    """(why the next boot would not bring the set as it is now, notes)."""
+    from ansible_collections.netops.fleet.plugins.module_utils._firewall import persist
+
+    target = backend.target(wanted.name)
+    found = persist.rehearse([target])
+    if found.gap:
+        return [], [found.gap]
+    problems = found.problems(wanted.name)
+    now, then = None if gone else objects.capture(target), found.states[str(target)]
+    if not problems and not objects.same(target, now, then):
+        problems.append("the next boot would not bring the set as it is now: another file makes it or adds to it")
+    return problems, found.others(wanted.name)
 
 
 def _allowed(options: Options, backend: Backend, present: Present, wished: Difference, found: journal.Journal) -> None:
@@ -220,12 +274,12 @@ def _allowed(options: Options, backend: Backend, present: Present, wished: Diffe
         )
 
 
-def _result(options: Options, wanted: Wanted, work: Work, changes: list[Difference]) -> dict[str, Any]:
+def _result(options: Options, wanted: Wanted, work: Work) -> dict[str, Any]:
     made = work.plan
     hashsize, maxelem = set_plan.size(wanted)
     content = made.content if made is not None else None
     return {
-        "changed": bool(changes),
+        "changed": bool(work.changes),
         "set": None
         if content is None
         else {
@@ -236,13 +290,13 @@ def _result(options: Options, wanted: Wanted, work: Work, changes: list[Differen
             "hashsize": hashsize,
             "maxelem": maxelem,
         },
-        "reasons": work.reasons,
+        "reasons": work.reasons + (["the next boot would not bring it"] if work.boot and not work.reasons else []),
         "counts": made.counts if made is not None else {"added": 0, "removed": 0, "updated": 0},
         "added": made.added if made is not None else [],
         "removed": made.removed if made is not None else [],
         "updated": made.updated if made is not None else [],
-        "diff": set_plan.difference(options.name, work.present, made) if changes else {"before": "", "after": ""},
+        "diff": set_plan.difference(options.name, work.present, made) if work.changes else {"before": "", "after": ""},
         "change": None,
         "confirm_within": None,
-        "notes": [],
+        "notes": list(work.notes),
     }

@@ -12,6 +12,8 @@ A state is a JSON object, or None when the thing is not there:
     unit    {"enabled": true, "active": true}
     ipset   see ipset_state.py
     iptables, nft   rules, see filters.py
+    nftset, nfttable  see nft_state.py
+    packed  see packed_file.py
 
 and those of NICs and their interrupts (nic_objects.py), of huge pages (pages.py), and running services (service.py).
 
@@ -29,7 +31,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import files, filters, ipset_state, nic_objects, pages, service
+from ansible_collections.netops.fleet.plugins.module_utils._safety import (
+    files,
+    filters,
+    ipset_state,
+    nft_state,
+    nic_objects,
+    packed_file,
+    pages,
+    service,
+)
 
 _OFF = {"enabled": False, "active": False}
 
@@ -264,6 +275,9 @@ KINDS: dict[str, Kind] = {
     "ipset": Kind(ipset_state.capture, ipset_state.put, ipset_state.same),
     "iptables": Kind(filters.capture_iptables, filters.put_iptables, filters.same),
     "nft": Kind(filters.capture_nft, filters.put_nft, filters.same),
+    "nftset": Kind(nft_state.capture_set, nft_state.put_set, nft_state.same),
+    "nfttable": Kind(nft_state.capture_table, nft_state.put_table, nft_state.same),
+    "packed": Kind(packed_file.capture, packed_file.put, packed_file.same),
     "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
     "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
     "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),
