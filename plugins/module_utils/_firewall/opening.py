@@ -4,9 +4,9 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """The module firewall_opening: a port is open for a while, and the kernel itself closes it.
 
-The rule carries its end: nft's ``meta time <``, iptables' ``-m time --datestop``. So nothing has to be alive when it ends,
-neither controller nor timer, and rules that were saved meanwhile do not open the port again. The rule stands first in every input chain
-that may refuse; once it has ended it matches nothing, and it goes with the next run.
+The rule carries its end: nft's ``meta time <``, iptables' ``-m time --datestop``. So nothing has to be alive when it ends, and
+rules that were saved meanwhile do not open the port again. The rule stands first in every input chain that may refuse. Once it
+has ended it matches nothing, and it goes with the next run.
 """
 
 from __future__ import annotations
