@@ -51,7 +51,8 @@ class Restartable(Machine):
     def reboot(self) -> None:
         boot = ["cat", "/proc/sys/kernel/random/boot_id"]
         before = self.run(boot).out
-        self.run(["systemctl", "--no-block", "reboot"])
+        with contextlib.suppress(OSError, ValueError):  # it may end before it has answered
+            self.run(["systemctl", "--no-block", "reboot"])
         deadline = time.monotonic() + 600
         while True:
             with contextlib.suppress(OSError, ValueError):
