@@ -19,7 +19,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence import (
     drop_reasons,
     drops,
     names,
-    probes,
+    probing,
     routes,
     sockets,
     sysctls,
@@ -323,7 +323,7 @@ def test_any_packet_may_arrive_at_a_ping(data: bytes) -> None:
     ],
 )
 def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
-    assert probes.redacted(url) == shown
+    assert probing.redacted(url) == shown
 
 
 def test_sysctl_names_are_those_sysctl_reads() -> None:

@@ -97,7 +97,8 @@ def mtus(facts: Facts) -> list[Finding]:
     for one in facts.probes("mtu"):
         if one.get("status") != "black_hole":
             continue
-        target, mtu, largest = str(one["target"]), one.get("mtu"), one.get("largest")
+        sizes = one.get("mtu") or {}
+        target, mtu, largest = str(one["target"]), sizes.get("link"), sizes.get("path")
         link = facts.way_out(target) or "?"
         out.append(
             Finding(

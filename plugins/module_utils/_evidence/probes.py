@@ -2,16 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""Active probes from this host: ping, TCP, UDP, TLS and HTTP. All at the same time, within one bound.
+"""Active probes from this host, all at the same time, within one bound.
 
-A probe is a dictionary: ``kind`` (ping, mtu, tcp, udp, tls, http), where to (``target`` with ``port``, or ``url``), if wanted
-``timeout`` (seconds), ``source`` (address to come from). Nothing secret of a probe is repeated in its result: of a URL neither
-user, password nor values of the query, of a request neither headers nor body.
+A probe is a dictionary: ``kind`` (one of KINDS), where to (``target`` with ``port``, or ``url``), and optionally ``timeout``
+(seconds), ``source`` (address to come from); what else a kind takes stands at its function.
+Nothing secret of a probe is repeated in its result: of a URL neither user, password nor values of the query, of a request
+neither headers nor body.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import queue
 import socket
 import threading
@@ -19,48 +20,39 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import (
+    Failed,
+    connect,
+    left,
+    ms,
+    port_of,
+    resolve,
+    said,
+    shown,
+    status_of,
+)
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import ping, procfs
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import icmp, ping
 
 #: Probes of one run, and how many run at the same time.
 MAX_PROBES, MAX_WORKERS = 256, 32
 #: Bytes of a body that are read.
 MAX_BODY = 1 << 20
-
-_IP_MTU, _IPV6_MTU = 14, 24
-
-_BY_ERRNO = {
-    errno.ECONNREFUSED: "refused",
-    errno.ETIMEDOUT: "timeout",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.ENETDOWN: "unreachable",
-    errno.EHOSTDOWN: "unreachable",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",
-    errno.EPERM: "prohibited",
-    errno.EACCES: "prohibited",
-}
+KINDS = ("ping", "tcp", "udp", "tls", "http", "dns", "ntp", "quic", "path", "mtu")
+#: Seconds a probe takes when it does not say.
+_TIMEOUTS = {"path": 15.0, "mtu": 10.0}
+_Probe = Callable[[dict[str, Any], dict[str, Any], float], None]
 
 
-class Failed(Exception):
-    """The probe's answer is no: status and one line of detail."""
-
-    def __init__(self, status: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
-
-
-def run(probes: list[dict[str, Any]], seconds: float = 10.0) -> Section:
-    """Run the probes; ``seconds`` bounds all of them together.
+def run(probes: list[dict[str, Any]], seconds: float = 10.0, explain: bool = False) -> Section:
+    """Run the probes; ``seconds`` bounds all of them together. explain: say of failed ones why (see probe_why).
 
     Data: list of ``{kind, target, from, status, detail, ms}`` in the order given, and by kind:
     ping ``sent, received, loss_percent, rtt_ms: {min, avg, max}``; tcp, tls, http ``address`` (the one that was reached);
-    tls, http ``tls: {version, cipher, alpn, expires}``; http ``code, phases_ms: {dns, connect, tls, first_byte, total}, bytes``.
-    mtu ``mtu, largest``.
+    tls, http ``tls: {version, cipher, alpn, expires}``; http ``code, phases_ms: {dns, connect, tls, first_byte, total}, bytes``;
+    the rest at the functions of probe_udp, probe_tls, probe_path and probe_mtu.
     status: ok; refused, timeout, unreachable, reset, prohibited (this host's own firewall); ping also icmp_blocked (no echo, but
-    TCP answers), lossy; udp also no_answer; mtu also no_answer, black_hole; tls_error; http also not_found, server_error,
-    http_error, wrong_body, bad_answer;
+    TCP answers), lossy; udp also no_answer; tls_error; http also not_found, server_error, http_error, wrong_body, bad_answer;
     no_name (the name does not resolve); error (the probe itself is not understood, or could not be made here).
     """
     section = Section([])
@@ -83,66 +75,58 @@ def run(probes: list[dict[str, Any]], seconds: float = 10.0) -> Section:
     for number in range(len(probes)):
         work.put(number)
 
-    def worker() -> None:
-        while True:
-            try:
-                number = work.get_nowait()
-            except queue.Empty:
-                return
-            # One step, so that a result read meanwhile is whole.
-            results[number] = {**results[number], **_one(probes[number], deadline)}
+    with icmp.Watch() if explain else contextlib.nullcontext() as watch:
 
-    threads = [threading.Thread(target=worker, daemon=True) for _number in range(min(MAX_WORKERS, len(probes)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline + 0.2 - time.monotonic()))
+        def worker() -> None:
+            while True:
+                try:
+                    number = work.get_nowait()
+                except queue.Empty:
+                    return
+                # One step, so that a result read meanwhile is whole.
+                results[number] = {**results[number], **_one(probes[number], deadline, watch)}
+
+        threads = [threading.Thread(target=worker, daemon=True) for _number in range(min(MAX_WORKERS, len(probes)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline + 0.2 - time.monotonic()))
+        if watch is not None and watch.why:
+            section.gap("probes.icmp", watch.why)
     section.data = list(results)
     return section
 
 
-def shown(probe: dict[str, Any]) -> str:
-    """Where a probe goes to, without what may be secret."""
-    if probe.get("url"):
-        return redacted(str(probe["url"]))
-    target = str(probe.get("target", ""))
-    if probe.get("kind") in ("ping", "mtu") or probe.get("port") is None:
-        return target
-    return f"[{target}]:{probe['port']}" if ":" in target else f"{target}:{probe['port']}"
+def _function(kind: str) -> _Probe:
+    """What makes a probe of this kind; imported late, because most runs need few kinds. Raises Failed."""
+    if kind in ("ping", "tcp", "http"):
+        return {"ping": _ping, "tcp": _tcp, "http": _http}[kind]
+    if kind == "tls":
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_tls
+
+        return probe_tls.tls
+    if kind == "path":
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_path
+
+        return probe_path.path
+    if kind == "mtu":
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_mtu
+
+        return probe_mtu.mtu
+    if kind in ("udp", "dns", "ntp", "quic"):
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_udp
+
+        return {"udp": probe_udp.udp, "dns": probe_udp.names_of, "ntp": probe_udp.ntp, "quic": probe_udp.quic}[kind]
+    raise Failed("error", f"kind {kind[:40]!r} is none of {', '.join(KINDS)}")
 
 
-def redacted(url: str) -> str:
-    """A URL without user, password, values of its query and fragment."""
-    from urllib.parse import urlsplit, urlunsplit
-
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(not a URL)"
-    query = (
-        "&".join(part.split("=", 1)[0] + ("=***" if "=" in part else "") for part in parts.query.split("&"))
-        if parts.query
-        else ""
-    )
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
-
-
-def _one(probe: dict[str, Any], deadline: float) -> dict[str, Any]:
-    kinds: dict[str, Callable[[dict[str, Any], dict[str, Any], float], None]] = {
-        "ping": _ping,
-        "tcp": _tcp,
-        "udp": _udp,
-        "tls": _tls,
-        "http": _http,
-        "mtu": _mtu,
-    }
+def _one(probe: dict[str, Any], deadline: float, watch: icmp.Watch | None) -> dict[str, Any]:
     result: dict[str, Any] = {"status": "ok", "detail": ""}
-    function = kinds.get(str(probe.get("kind")))
+    kind = str(probe.get("kind"))
     started = time.monotonic()
     try:
-        if function is None:
-            raise Failed("error", f"kind {str(probe.get('kind'))[:40]!r} is none of {', '.join(kinds)}")
-        function(probe, result, min(deadline, started + float(probe.get("timeout", 3.0))))
+        timeout = float(probe.get("timeout") or _TIMEOUTS.get(kind, 3.0))
+        _function(kind)(probe, result, min(deadline, started + timeout))
     except Failed as failure:
         result.update(status=failure.status, detail=failure.detail)
     except OSError as error:
@@ -150,92 +134,17 @@ def _one(probe: dict[str, Any], deadline: float) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         result.update(status="error", detail=f"the probe is not understood: {type(error).__name__}: {str(error)[:200]}")
     if result.get("ms") is None:
-        result["ms"] = _ms(started)
+        result["ms"] = ms(started)
+    if watch is not None and result["status"] != "ok":
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_why
+
+        probe_why.explain(probe, result, watch)
     return result
-
-
-def status_of(error: OSError) -> str:
-    if isinstance(error, (TimeoutError, socket.timeout)):
-        return "timeout"
-    return _BY_ERRNO.get(error.errno or 0, "error")
-
-
-def said(error: OSError) -> str:
-    if isinstance(error, (TimeoutError, socket.timeout)) and not error.errno:
-        return "no answer in time"
-    return (error.strerror or str(error)).lower()
-
-
-def _ms(since: float) -> float:
-    return round((time.monotonic() - since) * 1000, 2)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise Failed("timeout", "no answer in time")
-    return left
-
-
-def _port(probe: dict[str, Any]) -> int:
-    port = int(probe["port"])
-    if not 1 <= port <= 65535:
-        raise Failed("error", f"port {port} is not within 1 to 65535")
-    return port
-
-
-def _resolve(host: str, port: int, kind: int) -> list[tuple[int, tuple[Any, ...]]]:
-    """(family, address) pairs in the order libc gives them, those of a family this host lacks left out."""
-    try:
-        found = socket.getaddrinfo(host, port, type=kind)
-    except (socket.gaierror, UnicodeError) as error:
-        raise Failed("no_name", f"{host[:100]}: {getattr(error, 'strerror', None) or error}") from None
-    pairs = [(int(item[0]), tuple(item[4])) for item in found if item[0] != socket.AF_INET6 or procfs.has_ipv6()]
-    if not pairs:
-        raise Failed("unreachable", "the target has only IPv6 addresses, and this host has no IPv6")
-    return pairs
-
-
-def _connect(
-    probe: dict[str, Any], result: dict[str, Any], host: str, port: int, deadline: float, phases: dict[str, float]
-) -> socket.socket:
-    """A connected socket to the first address that answers; the last failure is raised when none does."""
-    started = time.monotonic()
-    pairs = _resolve(host, port, socket.SOCK_STREAM)
-    phases["dns"] = _ms(started)
-    source = probe.get("source")
-    if source:
-        wanted = socket.AF_INET6 if ":" in str(source) else socket.AF_INET
-        pairs = [pair for pair in pairs if pair[0] == wanted]
-        if not pairs:
-            raise Failed("error", f"{host[:100]} has no address of the family of source {source}")
-    failure: OSError | None = None
-    for number, (family, where) in enumerate(pairs[:4]):
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        started = time.monotonic()
-        try:
-            # Time is left for the other addresses, should this one be silent.
-            sock.settimeout(_left(deadline) / (min(4, len(pairs)) - number))
-            if source:
-                sock.bind((str(source), 0))
-            sock.connect(where)
-        except OSError as error:
-            sock.close()
-            failure = error
-            result["address"] = str(where[0])
-            continue
-        except Failed:
-            sock.close()
-            raise
-        phases["connect"] = _ms(started)
-        result["address"], result["from"] = str(where[0]), str(sock.getsockname()[0])
-        return sock
-    raise failure or Failed("no_name", "the name has no address")
 
 
 def _tcp(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
     phases: dict[str, float] = {}
-    with _connect(probe, result, str(probe["target"]), _port(probe), deadline, phases):
+    with connect(probe, result, str(probe["target"]), port_of(probe), deadline, phases):
         result["ms"] = phases["connect"]
 
 
@@ -244,10 +153,10 @@ def _ping(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> Non
     target = str(probe["target"])
     count = max(1, min(100, int(probe.get("count", 3))))
     interval = max(0.01, float(probe.get("interval", 0.2)))
-    family, where = _resolve(target, 0, socket.SOCK_DGRAM)[0]
+    family, where = resolve(target, 0, socket.SOCK_DGRAM)[0]
     result.update(sent=0, received=0, loss_percent=None, rtt_ms=None)
     # A third of the time is kept for TCP, in case nothing comes back.
-    wait = max(0.05, min(1.0, (_left(deadline) - interval * (count - 1)) * 2 / 3))
+    wait = max(0.05, min(1.0, (left(deadline) - interval * (count - 1)) * 2 / 3))
     source = probe.get("source")
     try:
         echoes = ping.echo(family, where, count, interval, wait, str(source) if source else None)
@@ -273,7 +182,7 @@ def _ping_by_tcp(probe: dict[str, Any], result: dict[str, Any], target: str, dea
     if not port or status == "unreachable":
         raise Failed(status, why)
     try:
-        _connect(probe, {}, target, int(port), deadline, {}).close()
+        connect(probe, {}, target, int(port), deadline, {}).close()
         answer = "accepts"
     except Failed:
         raise Failed(status, f"{why}; TCP port {port} gives no answer either") from None
@@ -282,106 +191,6 @@ def _ping_by_tcp(probe: dict[str, Any], result: dict[str, Any], target: str, dea
             raise Failed(status, f"{why}; TCP port {port}: {said(failure)}") from None
         answer = "refuses"
     raise Failed("icmp_blocked", f"{why}, but the host is there: TCP port {port} {answer} connections, so ICMP may be blocked")
-
-
-def _mtu(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
-    """Do packets as large as the route allows arrive? Echo requests with DF; what the way answers is learned by the kernel.
-
-    ``mtu``: of the route as the kernel knows it; ``largest``: what arrived. black_hole: large ones vanish without a word.
-    """
-    target = str(probe["target"])
-    family, where = _resolve(target, 0, socket.SOCK_DGRAM)[0]
-    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.connect((where[0], 9, *where[2:]))
-        level, option = (socket.IPPROTO_IP, _IP_MTU) if family == socket.AF_INET else (socket.IPPROTO_IPV6, _IPV6_MTU)
-        mtu = sock.getsockopt(level, option)
-        result["from"] = str(sock.getsockname()[0])
-    overhead = 28 if family == socket.AF_INET else 48
-    result.update(mtu=mtu, largest=None)
-
-    def arrives(size: int, count: int = 1) -> bool:
-        wait = max(0.05, min(0.3, _left(deadline)))
-        return ping.echo(family, where, count, 0.05, wait, None, max(8, size - overhead)).received > 0
-
-    try:
-        # The second large one goes out in pieces when the first was answered with "too big": then all is well.
-        if arrives(mtu, 2) or arrives(mtu):
-            result["largest"] = mtu
-            return
-        if not arrives(576, 2):
-            raise Failed("no_answer", "small packets are not answered either: ICMP is blocked, or nobody is there")
-        low, high = 576, mtu
-        while high - low > 8 and deadline - time.monotonic() > 0.1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if arrives(middle) else (low, middle)
-    except PermissionError as error:
-        raise Failed("prohibited", f"ICMP: {said(error)}") from None
-    result["largest"] = low
-    raise Failed("black_hole", f"packets of {mtu} bytes vanish, of {low} bytes arrive")
-
-
-def _udp(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
-    """Send ``payload`` (text; default one zero byte) and wait for any answer; silence proves nothing about UDP."""
-    family, where = _resolve(str(probe["target"]), _port(probe), socket.SOCK_DGRAM)[0]
-    payload = str(probe.get("payload", "\0")).encode("utf-8")
-    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        if probe.get("source"):
-            sock.bind((str(probe["source"]), 0))
-        sock.connect(where)
-        result["from"] = str(sock.getsockname()[0])
-        started = time.monotonic()
-        sock.send(payload)
-        sock.settimeout(_left(deadline))
-        try:
-            data = sock.recv(65535)
-        except (TimeoutError, socket.timeout):
-            raise Failed("no_answer", "no answer, and no refusal: open, filtered, or not for this payload") from None
-        result.update(ms=_ms(started), bytes=len(data))
-
-
-def _handshake(
-    probe: dict[str, Any], result: dict[str, Any], sock: socket.socket, host: str, deadline: float, phases: dict[str, float]
-) -> socket.socket:
-    """TLS over a connected socket; takes the socket over, also when it fails."""
-    import ssl
-
-    try:
-        if probe.get("verify", True):
-            context = ssl.create_default_context(cafile=probe.get("ca_file"))
-        else:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if probe.get("alpn"):
-            context.set_alpn_protocols([str(name) for name in probe["alpn"]])
-        sock.settimeout(_left(deadline))
-        started = time.monotonic()
-        secure = context.wrap_socket(sock, server_hostname=str(probe.get("server_name") or host))
-    except ssl.SSLError as error:
-        sock.close()
-        text = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else (error.reason or str(error))
-        raise Failed("tls_error", str(text)) from None
-    except (OSError, Failed):
-        sock.close()
-        raise
-    phases["tls"] = _ms(started)
-    certificate = secure.getpeercert() or {}
-    cipher = secure.cipher()
-    result["tls"] = {
-        "version": secure.version(),
-        "cipher": cipher[0] if cipher else None,
-        "alpn": secure.selected_alpn_protocol(),
-        "expires": certificate.get("notAfter"),
-    }
-    return secure
-
-
-def _tls(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
-    """TCP and TLS, no request. alpn: protocols offered (``h2`` for gRPC); a server that picks none of them is no failure."""
-    phases: dict[str, float] = {}
-    sock = _connect(probe, result, str(probe["target"]), _port(probe), deadline, phases)
-    _handshake(probe, result, sock, str(probe["target"]), deadline, phases).close()
-    result["phases_ms"] = phases
 
 
 def _http(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
@@ -409,22 +218,24 @@ def _http(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> Non
     started = time.monotonic()
     phases: dict[str, float] = {}
     result["code"], result["phases_ms"] = None, phases
-    sock = _connect(probe, result, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), deadline, phases)
+    sock = connect(probe, result, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), deadline, phases)
     if parts.scheme == "https":
-        sock = _handshake(probe, result, sock, parts.hostname, deadline, phases)
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_tls
+
+        sock = probe_tls.handshake(probe, result, sock, parts.hostname, deadline, phases)
     connection = http.client.HTTPConnection(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
     connection.sock = sock
     try:
         sent = time.monotonic()
-        sock.settimeout(_left(deadline))
+        sock.settimeout(left(deadline))
         connection.request(method, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
         response = connection.getresponse()
-        phases["first_byte"] = _ms(sent)
+        phases["first_byte"] = ms(sent)
         result["code"] = response.status
         data = b""
         # A response that was read to its end has closed the socket already.
         while len(data) < MAX_BODY and not response.isclosed():
-            sock.settimeout(_left(deadline))
+            sock.settimeout(left(deadline))
             part = response.read1(65536)
             if not part:
                 break
@@ -438,7 +249,7 @@ def _http(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> Non
     finally:
         connection.close()
         sock.close()
-    phases["total"] = result["ms"] = _ms(started)
+    phases["total"] = result["ms"] = ms(started)
     result["bytes"] = len(data)
     _judge(probe, result, data)
 

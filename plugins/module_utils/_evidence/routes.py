@@ -29,6 +29,7 @@ _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SU
 _FRA_TABLE, _FRA_FWMASK, _FRA_OIFNAME, _FRA_L3MDEV, _FRA_UID_RANGE, _FRA_IP_PROTO = 15, 16, 17, 19, 20, 22
 _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 23, 24
 _FIB_RULE_INVERT = 0x2
+_SIOCGIFMTU = 0x8921
 _ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 
 
@@ -52,6 +53,51 @@ def read(limit: int = LIMIT) -> Section:
     if any("nexthop_id" in route and not (route["nexthops"] or route["dev"]) for route in section.data):
         _fill_nexthops(section, names)
     return section
+
+
+def lookup(address: str, source: str | None = None) -> dict[str, Any]:
+    """How a packet to ``address`` would leave, asked of the kernel; nothing is sent.
+
+    ``{type, dev, via, prefsrc, link_mtu}``; ``{error: text}`` where the kernel has no way. Raises ValueError for no address.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        wanted = socket.inet_pton(family, address)
+        asked = [(_RTA_DST, wanted)] + ([(_RTA_SRC, socket.inet_pton(family, source))] if source else [])
+    except OSError:
+        raise ValueError(f"{address} or {source} is no IP address") from None
+    bits = len(wanted) * 8
+    try:
+        with netlink.Socket(netlink.ROUTE) as sock:
+            head = rtnl.ROUTE.pack(family, bits, bits if source else 0, 0, 0, 0, 0, 0, 0)
+            answers = sock.get(rtnl.GETROUTE, head + netlink.pack([(kind, value) for kind, value in asked]))
+    except OSError as error:
+        return {"error": (error.strerror or str(error)).lower()}
+    for _kind, body in answers:
+        if len(body) < rtnl.ROUTE.size:
+            continue
+        found = netlink.attributes(body, rtnl.ROUTE.size)
+        dev = _name(rtnl.link_names(), netlink.number(found.get(_RTA_OIF)))
+        return {
+            "type": rtnl.ROUTE_TYPES.get(rtnl.ROUTE.unpack_from(body)[7], "?"),
+            "dev": dev,
+            "via": rtnl.address(found.get(_RTA_GATEWAY)) or _via(found.get(_RTA_VIA)),
+            "prefsrc": rtnl.address(found.get(_RTA_PREFSRC)),
+            "link_mtu": _link_mtu(dev) if dev else None,
+        }
+    return {"error": "the kernel gave no route"}
+
+
+def _link_mtu(dev: str) -> int | None:
+    """By ioctl: /sys shows the network namespace it was mounted in, not the one this process went into."""
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            answer = fcntl.ioctl(sock, _SIOCGIFMTU, struct.pack("=16sI20x", dev.encode(), 0))
+        except OSError:
+            return None
+    return int(struct.unpack_from("=16sI", answer)[1])
 
 
 def _read_family(section: Section, family: int, names: dict[int, str], limit: int) -> None:

@@ -43,7 +43,7 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _open(family: int) -> tuple[socket.socket, bool]:
+def open_socket(family: int) -> tuple[socket.socket, bool]:
     """(socket, is it raw). Raises PermissionError when neither kind is allowed."""
     protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
     try:
@@ -62,7 +62,7 @@ def echo(
     result = Echoes()
     token = os.urandom(8)
     number = int.from_bytes(os.urandom(2), "big")
-    sock, raw = _open(family)
+    sock, raw = open_socket(family)
     with sock:
         level, option = (socket.IPPROTO_IP, _IP_RECVERR) if family == socket.AF_INET else (socket.IPPROTO_IPV6, _IPV6_RECVERR)
         sock.setsockopt(level, option, 1)
@@ -76,7 +76,7 @@ def echo(
             sent[sequence] = time.monotonic()
             result.sent += 1
             try:
-                sock.send(_request(family, number, sequence, token, size))
+                sock.send(request(family, number, sequence, token, size))
             except OSError as error:
                 # Also what an earlier request met; it is lost either way.
                 result.error = error
@@ -85,7 +85,7 @@ def echo(
     return result
 
 
-def _request(family: int, number: int, sequence: int, token: bytes, size: int) -> bytes:
+def request(family: int, number: int, sequence: int, token: bytes, size: int) -> bytes:
     kind = _ECHO[socket.AF_INET if family == socket.AF_INET else socket.AF_INET6][0]
     data = (token + bytes(max(0, size - len(token))))[: max(8, size)]
     if family != socket.AF_INET:

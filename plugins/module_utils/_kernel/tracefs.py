@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
 
@@ -81,16 +82,34 @@ def write(path: str, words: str) -> None:
 
 
 class Instance:
-    """An instance of the tracer under ``root``, for one event. ``open`` makes it, ``remove`` ends it; both raise OSError."""
+    """An instance of the tracer under ``root``. ``open`` makes it, ``remove`` ends it; both raise OSError."""
 
     def __init__(self, root: str, name: str) -> None:
         self.path = os.path.join(root, "instances", name)
 
-    def open(self, event: str, kilobytes_per_cpu: int) -> None:
-        """Make the instance, bound its buffer, and start counting ``event`` (``group/name``)."""
+    def open(self, events: list[str], kilobytes: int) -> None:
+        """Make the instance, bound its buffer (for all CPUs together), and start counting ``events`` (``group/name``)."""
         os.mkdir(self.path, 0o700)
-        write(f"{self.path}/buffer_size_kb", str(kilobytes_per_cpu))
-        write(f"{self.path}/events/{event}/enable", "1")
+        write(f"{self.path}/buffer_size_kb", str(max(64, min(1024, kilobytes // (os.cpu_count() or 1)))))
+        for event in events:
+            write(f"{self.path}/events/{event}/enable", "1")
+
+    def pages(self) -> Iterator[bytes]:
+        """What is in the buffer, page by page, CPU by CPU; what is read is gone."""
+        size = os.sysconf("SC_PAGE_SIZE")
+        for cpu in sorted(os.listdir(f"{self.path}/per_cpu")):
+            descriptor = os.open(f"{self.path}/per_cpu/{cpu}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                while True:
+                    try:
+                        page = os.read(descriptor, size)
+                    except BlockingIOError:
+                        break
+                    if not page:
+                        break
+                    yield page
+            finally:
+                os.close(descriptor)
 
     def stop(self) -> None:
         write(f"{self.path}/tracing_on", "0")

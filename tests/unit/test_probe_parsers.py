@@ -1,0 +1,116 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What probes hear is not trusted: any bytes are read or refused, and a path is judged by what stands, not by one slow router."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import (
+    connections,
+    drop_watch,
+    probe_path,
+    probe_tls,
+    probe_udp,
+)
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.probe_path import Answer
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import icmp, ringbuffer, x509
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    icmp.parse4(data)
+    icmp.parse6(data, "fd00::1")
+    icmp.extended(data)
+    probe_udp.offered(data, b"12345678", b"87654321")
+    assert all(isinstance(one, bytes) for one in probe_tls.certificates(data))
+    with pytest.raises(x509.BadCertificate):
+        x509.read(data)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("x509")
+    subject = [
+        "-subj",
+        "/C=DE/O=Exämple/CN=model.test",
+        "-utf8",
+        "-addext",
+        "subjectAltName=DNS:model.test,IP:192.0.2.7,IP:fd00::7",
+    ]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject, "-days", "3"]
+    subprocess.run([*make, "-keyout", folder / "key", "-outform", "DER", "-out", folder / "der"], check=True, capture_output=True)
+    return Path(folder / "der").read_bytes()
+
+
+def test_a_certificate_is_read_as_openssl_reads_it(certificate: bytes) -> None:
+    found = x509.read(certificate)
+    assert found.subject == found.issuer == "CN=model.test, C=DE, O=Exämple" and found.self_issued
+    assert found.names == ["model.test", "192.0.2.7", "fd00::7"]
+    said = subprocess.run(
+        ["openssl", "x509", "-inform", "DER", "-noout", "-enddate", "-dateopt", "iso_8601"],
+        input=certificate,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    import datetime
+
+    moment = datetime.datetime.fromisoformat(said.strip().partition("=")[2].replace("Z", "+00:00"))
+    assert moment.timestamp() == found.after
+
+
+@given(st.data())
+def test_a_cut_or_damaged_certificate_is_refused_or_read(certificate: bytes, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(certificate) - 1))
+    with pytest.raises(x509.BadCertificate):
+        x509.read(certificate[:cut])
+    changed = bytearray(certificate)
+    changed[cut] ^= data.draw(st.integers(1, 255))
+    try:
+        x509.read(bytes(changed))
+    except x509.BadCertificate:
+        pass
+
+
+def hop(ttl: int, sender: str | None, *times: float | None, reached: bool = False) -> list[Answer]:
+    return [Answer(ttl, sender if one is not None else None, one, reached and one is not None) for one in times]
+
+
+def test_a_router_that_is_slow_to_answer_is_no_jump_and_a_lasting_step_is() -> None:
+    slow = [*hop(1, "a", 1.0), *hop(2, "b", 90.0), *hop(3, "c", 2.0, reached=True)]
+    assert probe_path.judge(slow, 10.0)["jump"] is None
+    lasting = [*hop(1, "a", 1.0), *hop(2, "b", 41.0), *hop(3, "c", 40.5, reached=True)]
+    assert probe_path.judge(lasting, 10.0)["jump"] == {"hop": 2, "addresses": ["b"], "by_ms": 39.5}
+
+
+def test_loss_counts_when_it_lasts_up_to_the_target() -> None:
+    middle = [*hop(1, "a", 1.0, 1.0), *hop(2, "b", None, None), *hop(3, "c", 2.0, 2.0, reached=True)]
+    judged = probe_path.judge(middle, 10.0)
+    assert (judged["status"], judged["lossy_from"]) == ("ok", None)
+    lasting = [*hop(1, "a", 1.0, 1.0), *hop(2, "b", 2.0, None), *hop(3, "c", 2.0, None, reached=True)]
+    judged = probe_path.judge(lasting, 10.0)
+    assert (judged["status"], judged["lossy_from"]) == ("lossy", 2)
+
+
+@given(st.binary(max_size=4096), st.text(max_size=300))
+def test_pages_and_lines_of_a_trace_are_read_or_passed_over(page: bytes, text: str) -> None:
+    for event in ringbuffer.events(page):
+        assert len(event.data) >= 8
+    assert connections.parse([text, f"s {text}"]) == [] or True in [word.isdigit() for word in text.split(" ")]
+    assert drop_watch.parse([text, '{"type": "map", "data": {"@d": {"1,2,3": 4}}}'], {}) == []
+
+
+def test_a_name_with_spaces_and_a_link_with_a_comma_are_kept_whole() -> None:
+    (one,) = connections.parse(["s 12 ffff88 7 2 42 0 80 2 0 10.0.0.1 10.0.0.2 my client"])
+    assert (one.process, one.port, one.address, one.error) == ("my client", 80, "10.0.0.2", 0)
+    line = '{"type": "map", "data": {"@d": {"12,nft_do_chain+3,2048,17,41487,10.0.0.2,10.0.0.1,a,b": 3}}}'
+    (drop,) = drop_watch.parse([line], {12: "NETFILTER_DROP"})
+    assert (drop["interface"], drop["port"], drop["reason"], drop["l4"], drop["location"]) == (
+        "a,b", 4002, "NETFILTER_DROP", "udp", "nft_do_chain",
+    )  # fmt: skip
