@@ -57,7 +57,7 @@ class Answer:
 class Guest:
     """Use as a context manager. ``cpus`` and ``memory`` as qemu takes them."""
 
-    def __init__(self, cpus: int = 2, memory: str = "1500M", boot_s: float = 300) -> None:
+    def __init__(self, cpus: int = 2, memory: str = "1500M", boot_s: float = 900) -> None:
         self._cpus, self._memory, self._boot_s = cpus, memory, boot_s
         self._folder = tempfile.TemporaryDirectory(prefix="nf-guest-")
         self.port = 0
