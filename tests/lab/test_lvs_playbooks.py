@@ -95,7 +95,7 @@ def by_keepalived(lvs: Segment, *weights: int) -> dict[str, Any]:
         "lvs_director_config": f"{folder}/keepalived.conf",
         "lvs_director_libexec": f"{folder}/ramp",
         "lvs_director_reload": [
-            "sh", "-c", f"kill -HUP $(cat {folder}/p.pid) || keepalived -l -D -I -f {folder}/keepalived.conf {pids}",
+            "sh", "-c", f"kill -HUP $(cat {folder}/p.pid) || keepalived -D -I -f {folder}/keepalived.conf {pids}",
         ],
         "lvs_director_vrrp": [{"name": "VI_1", "interface": "eth0", "id": 51, "addresses": [f"{VIP}/32", f"{VIP6}/128"]}],
         "lvs_director_services": [entry],
