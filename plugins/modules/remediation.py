@@ -56,6 +56,12 @@ options:
   confirm:
     description: Id of the plan to carry out, or to undo.
     type: str
+  suspected:
+    description:
+      - Whether programs that may stop the packet are part of the plan, where nothing else does. What a program does to one packet
+        is seldom certain; a connection that is made afterwards shows it.
+    type: bool
+    default: false
   files:
     description: Files from which rules are loaded at boot.
     type: list
@@ -148,6 +154,7 @@ undone:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import remedy, verdict, world
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import hook_detach
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import netns
 from ansible_collections.netops.fleet.plugins.module_utils._safety import records
 
@@ -160,6 +167,7 @@ def main() -> None:
             "packet": {"type": "dict", "options": {name: verdict.PACKET[name] for name in _NAMES}},
             "state": {"type": "str", "choices": ["shown", "removed", "present"], "default": "shown"},
             "confirm": {"type": "str"},
+            "suspected": {"type": "bool", "default": False},
             "files": {"type": "list", "elements": "str", "default": list(remedy.FILES)},
             "folder": {"type": "str", "default": records.FOLDER},
             "netns": {"type": "str"},
@@ -173,15 +181,17 @@ def main() -> None:
     )
     given = module.params
     try:
+        where = None
         if given["netns"] is not None:
             netns.enter(given["netns"])
+            where = hook_detach.inside(given["netns"])
         if given["state"] == "present":
             kept = records.read(given["confirm"], given["folder"])
             undone = [] if module.check_mode else remedy.undo(given["confirm"], given["folder"])
             module.exit_json(changed=kept is not None, undone=undone)
-        host = world.read()
+        host = world.read(where=where)
         packet = verdict.packet_of(given["packet"], host)
-        plan = remedy.plan(host, packet)
+        plan = remedy.plan(host, packet, given["suspected"])
         result = {"plan": plan.to_dict(), "verdict": plan.verdict}
         diff = {"before": "".join(f"{one.by['where']}: {one.by['text']}\n" for one in plan.steps), "after": ""}
         if given["state"] == "shown" or not (plan.steps or plan.obstacle):
@@ -189,7 +199,7 @@ def main() -> None:
         if module.check_mode:
             module.exit_json(changed=bool(plan.steps) and not plan.obstacle, diff=diff, **result)
         remedy.remove(plan, given["confirm"], given["files"], given["folder"])
-        again = world.read()
+        again = world.read(where=where)
         after = verdict.answer(again, again.walker(), packet)
     except (remedy.RemedyError, verdict.PacketError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))

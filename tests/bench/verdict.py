@@ -18,7 +18,7 @@ from tests.kernel.conftest import Namespace
 
 #: Seeds, none of which a test runs; each makes a ruleset and sends PACKETS packets.
 FIRST, SEEDS, BATCH, PACKETS = 110_000, 700, 50, 8
-RULES, MANY, MEMBERS = 10_000, 1_000, 100_000
+RULES, MANY, MEMBERS, TURNS = 10_000, 1_000, 100_000, 3
 
 _COST = """
 import json, sys, time
@@ -83,18 +83,23 @@ def _cost(options: Options) -> list[Figure]:
         space = Namespace()
         try:
             space.run(["nft", "-f", "-"], input=text, timeout=300)
-            begun = time.monotonic()
-            space.run(["nft", "-j", "list", "ruleset"], timeout=300)
-            listing = time.monotonic() - begun
-            found = space.python_json(_COST, str(MANY), timeout=300)
+            listings, turns = [], []
+            for _turn in range(TURNS):
+                begun = time.monotonic()
+                space.run(["nft", "-j", "list", "ruleset"], timeout=300)
+                listings.append(time.monotonic() - begun)
+                turns.append(space.python_json(_COST, str(MANY), timeout=300))
         finally:
             space.remove()
-        if found["rules"] != rules or found["verdict"] != "accept":
-            raise MeasureError(f"{name}: {found}")
+        if any(one["rules"] != rules or one["verdict"] != "accept" for one in turns):
+            raise MeasureError(f"{name}: {turns}")
+        # The quickest of some turns is the work itself; the others are the work and the machine's other business.
+        listing = min(listings)
+        found = {key: min(one[key] for one in turns) for key in ("read", "one", "many")}
         shown = f"{RULES} {name}" if rules > 1 else f"{MEMBERS} {name}"
         options.say(f"{shown}: {found}")
         figures += [
-            Figure(f"{shown}: reading", found["read"], "s", listing, "nft -j list ruleset", 1.0),
+            Figure(f"{shown}: reading", found["read"], "s", listing, "nft -j list ruleset", 1.0 if rules > 1 else None),
             Figure(f"{shown}: one verdict, first", found["one"], "s", at_most=0.1 if rules > 1 else None),
             Figure(f"{shown}: {MANY} more verdicts", found["many"], "s", found["one"], "one verdict", 5.0 if rules > 1 else None),
         ]

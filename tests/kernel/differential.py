@@ -132,6 +132,24 @@ def _body(found: dict[str, Any], proto: int, body: bytes) -> dict[str, Any] | No
     return None
 
 
+_ENDS: list[str] = []
+
+
+def ends() -> list[str]:
+    """The namespaces that send and listen, without addresses, rules or IPv6 of their own: made once, for every case."""
+    if not _ENDS:
+        home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        for one in "lr":
+            _ENDS.append(f"nf-{os.getpid()}-{one}")
+            subprocess.run(["ip", "netns", "add", _ENDS[-1]], check=True)
+            _enter(_ENDS[-1])
+            for place in ("default", "all"):
+                _write(f"net/ipv6/conf/{place}/disable_ipv6", "1")
+        _libc.setns(home, 0x40000000)
+        os.close(home)
+    return _ENDS
+
+
 @dataclass
 class Net:
     """The three namespaces and the sockets in them."""
@@ -146,20 +164,15 @@ class Net:
             argv, input=text or None, stdin=None if text else subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
 
-    def must(self, *argv: str) -> None:
-        done = self.run(list(argv))
-        assert done.returncode == 0, (argv, done.stderr)
+    def must(self, *argv: str, text: str = "") -> None:
+        done = self.run(list(argv), text)
+        assert done.returncode == 0, (argv, text, done.stderr)
 
     def open(self) -> None:
-        base = f"nf-{os.getpid()}-{next(_NUMBER)}"
-        left, host, right = (f"{base}{one}" for one in "lhr")
-        for name in (left, host, right):
-            self.names.append(name)
-            self.must("ip", "netns", "add", name)
-        for name in (left, right):
-            _enter(name)
-            for one in ("default", "all"):
-                _write(f"net/ipv6/conf/{one}/disable_ipv6", "1")
+        left, right = ends()
+        host = f"nf-{os.getpid()}-{next(_NUMBER)}h"
+        self.names.append(host)
+        self.must("ip", "netns", "add", host)
         _enter(host)
         for path, value in (
             ("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1"), ("net/ipv6/conf/default/accept_dad", "0"),
@@ -170,23 +183,27 @@ class Net:
             ("net/ipv4/icmp_msgs_burst", "10000"),
         ):  # fmt: skip
             _write(path, value)
-        self.must("ip", "link", "set", "lo", "up")
+        lines = ["link set lo up"]
         for mine, other, mac, far, peer, net in (
             ("ma", "la", _MA_MAC, _LEFT_MAC, left, "77"), ("mb", "rb", _MB_MAC, _RIGHT_MAC, right, "78"),
         ):  # fmt: skip
-            self.must("ip", "link", "add", "name", mine, "type", "veth", "peer", "name", other, "netns", peer)
-            self.must("ip", "link", "set", "dev", mine, "address", _mac(mac), "up")
-            self.must("ip", "-n", peer, "link", "set", "dev", other, "address", _mac(far), "up")
-            self.must("ip", "addr", "add", f"10.{net}.0.2/24", "dev", mine)
-            self.must("ip", "-6", "addr", "add", f"fd{net}::2/64", "dev", mine, "nodad")
+            # Made with its far end in the other namespace: the end of this host's namespace takes both away.
+            lines.append(f"link add name {mine} address {_mac(mac)} type veth peer name {other} address {_mac(far)} netns {peer}")
+            lines += [
+                f"link set dev {mine} up",
+                f"addr add 10.{net}.0.2/24 dev {mine}",
+                f"addr add fd{net}::2/64 dev {mine} nodad",
+            ]
             for end in (1, 3, 4, 5, 200):
                 for address in (f"10.{net}.0.{end}", f"fd{net}::{end:x}"):
-                    self.must("ip", "neigh", "replace", address, "lladdr", _mac(far), "dev", mine, "nud", "permanent")
-        for argv in (
-            "-4 route add 10.90.0.0/16 via 10.78.0.1", "-4 route add 10.91.0.0/16 via 10.77.0.1",
-            "-6 route add fd90::/16 via fd78::1", "-6 route add fd91::/16 via fd77::1",
-        ):  # fmt: skip
-            self.must("ip", *argv.split())
+                    lines.append(f"neigh replace {address} lladdr {_mac(far)} dev {mine} nud permanent")
+        self.must("ip", "-batch", "-", text="\n".join(lines) + "\n")
+        for peer, other in ((left, "la"), (right, "rb")):
+            self.must("ip", "-n", peer, "link", "set", "dev", other, "up")
+        routes = (("-4", "10.90.0.0/16 via 10.78.0.1", "10.91.0.0/16 via 10.77.0.1"),
+                  ("-6", "fd90::/16 via fd78::1", "fd91::/16 via fd77::1"))  # fmt: skip
+        for family, *each in routes:
+            self.must("ip", family, "-batch", "-", text="".join(f"route add {one}\n" for one in each))
         for name, link, place in ((left, "la", "left"), (host, "ma", "ma"), (host, "mb", "mb"), (right, "rb", "right")):
             _enter(name)
             tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -210,6 +227,8 @@ class Net:
     def close(self) -> None:
         for sock in (*self.taps.values(), *self.raw, *self.out.values()):
             sock.close()
+        for name, link in zip(_ENDS, ("la", "rb")):  # at once: a namespace is taken down some time after its name is gone
+            subprocess.run(["ip", "-n", name, "link", "del", link], check=False)
         for name in self.names:
             subprocess.run(["ip", "netns", "del", name], check=False)
 
@@ -459,11 +478,12 @@ def run_case(made: dict[str, Any], seed: int = 0) -> list[dict[str, Any]]:
         host = world.read(programs=False)
         walker = host.walker()
         results = []
+        after = counters()
         for number, spec in enumerate(made["packets"]):
             net.fence()
             spec["from"] = spec["saddr"] or ("0.0.0.0" if spec["family"] == 4 else "fd78::2")
             decision = (walker.incoming if spec["way"] == "in" else walker.outgoing)(as_packet(spec))
-            before = counters()
+            before = after
             seen = net.send(spec, 0x01000000 + seed % 4096 * 4096 + number)
             after = counters()
             hits = {place for place, count in after.items() if count > before.get(place, 0)}
@@ -482,9 +502,13 @@ def main(first: int, count: int, packets: int) -> None:
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
     results = []
-    for seed in range(first, first + count):
-        results += case(seed, packets)
-        _libc.setns(home, 0x40000000)
+    try:
+        for seed in range(first, first + count):
+            results += case(seed, packets)
+            _libc.setns(home, 0x40000000)
+    finally:
+        for name in _ENDS:
+            subprocess.run(["ip", "netns", "del", name], check=False)
     print(json.dumps(results))
 
 

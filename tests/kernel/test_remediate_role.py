@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,44 +43,54 @@ def no_record_left() -> Iterator[None]:
             os.removedirs(records.FOLDER)
 
 
+def play(ns: Any, home: Path, inside: bool = True, **more: Any) -> str:
+    """The playbook on this machine, run in the namespace or told to look into it."""
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+    }
+    given = {"remediate_packet": _PACKET, "remediate_prove_timeout": 5, "ansible_python_interpreter": sys.executable, **more}
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local", "-e", json.dumps(given)]
+    argv.append(str(ROOT / "playbooks/remediate.yml"))
+    done = subprocess.run(
+        ns.argv(argv) if inside else argv, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rules(ns: Any) -> str:
+    return str(ns.run(["nft", "list", "ruleset"]).stdout)
+
+
+def plan_of(shown: str) -> str:
+    found = re.search(r'"id": "([0-9a-f]{16})"', shown)
+    assert found is not None, shown
+    return found[1]
+
+
 def test_shown_confirmed_proven_and_taken_back(ns: Any, no_record_left: None, tmp_path: Path) -> None:
     ns.run(["nft", "-f", "-"], input=_RULES)
     ns.start_python(_SERVER)
-
-    def play(**more: Any) -> str:
-        environment = {
-            **os.environ,
-            "HOME": str(tmp_path),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
-        }
-        given = {"remediate_packet": _PACKET, "remediate_prove_timeout": 5, "ansible_python_interpreter": sys.executable, **more}
-        argv = [
-            "ansible-playbook",
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            "-e",
-            json.dumps(given),
-            str(ROOT / "playbooks/remediate.yml"),
-        ]
-        done = ns.run([str(Path(sys.executable).parent / argv[0]), *argv[1:]], env=environment, timeout=120)
-        return str(done.stdout)
-
-    def rules() -> str:
-        return str(ns.run(["nft", "list", "ruleset"]).stdout)
-
-    before = rules()
-    shown = play()
-    assert "changed=0" in shown and "nft delete rule inet f i handle" in shown and rules() == before
-    found = re.search(r'"id": "([0-9a-f]{16})"', shown)
-    assert found is not None, shown
+    before = rules(ns)
+    shown = play(ns, tmp_path)
+    assert "changed=0" in shown and "nft delete rule inet f i handle" in shown and rules(ns) == before
     # An id that was not shown removes nothing.
-    assert "changed=0" in play(remediate_confirm=["0" * 16]) and rules() == before
-    done = play(remediate_confirm=[found[1]])
-    assert "changed=1" in done and "1678" not in rules(), done
-    assert "changed=1" in play(remediate_undo=[found[1]]) and rules() == before
+    assert "changed=0" in play(ns, tmp_path, remediate_confirm=["0" * 16]) and rules(ns) == before
+    done = play(ns, tmp_path, remediate_confirm=[plan_of(shown)])
+    assert "changed=1" in done and "1678" not in rules(ns), done
+    assert "changed=1" in play(ns, tmp_path, remediate_undo=[plan_of(shown)]) and rules(ns) == before
+
+
+def test_a_namespace_that_the_caller_names(ns: Any, no_record_left: None, tmp_path: Path) -> None:
+    ns.run(["nft", "-f", "-"], input=_RULES)
+    before = rules(ns)
+    given = {"inside": False, "remediate_netns": ns.name, "remediate_prove": False}
+    number = plan_of(play(ns, tmp_path, **given))
+    assert "changed=1" in play(ns, tmp_path, remediate_confirm=[number], **given) and "1678" not in rules(ns)
+    assert "changed=1" in play(ns, tmp_path, remediate_undo=[number], **given) and rules(ns) == before

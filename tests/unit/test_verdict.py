@@ -170,3 +170,13 @@ def test_a_program_that_may_drop_makes_doubt_and_one_that_drops_all_decides() ->
     decision = walker.incoming(asked)
     assert decision.verdict == "drop"
     assert letpass.commands(lambda without: walker.incoming(asked, without), asked, decision) == ["tc filter del x"]
+
+
+@pytest.mark.parametrize(("divert", "rule", "verdict"), [
+    ("no", True, "drop"), ("no", False, "unknown"), ("yes", True, "unknown"), ("yes", False, "unknown"),
+])  # fmt: skip
+def test_a_program_that_may_drop_what_a_rule_drops_leaves_no_doubt(divert: str, rule: bool, verdict: str) -> None:
+    hook = {"hook": "tcx", "direction": "ingress", "name": "guard", "id": 7, "can_drop": "yes", "can_divert": divert, "order": 0}
+    section = ruleset({"parts": [], "verdict": {"kind": "drop"}}) if rule else ruleset()
+    found = walk.Walker(model.Ruleset.from_dict(section), hooks=[hook]).incoming(packet("192.0.2.11"))
+    assert found.verdict == verdict and [one.hook for one in found.possible] == [hook]

@@ -74,8 +74,8 @@ class Plan:
         return {"id": self.id, "steps": [step.to_dict() for step in self.steps], "obstacle": self.obstacle}
 
 
-def plan(host: world.Host, packet: Packet) -> Plan:
-    """What must go for the packet to pass. Nothing is changed."""
+def plan(host: world.Host, packet: Packet, suspected: bool = False) -> Plan:
+    """What must go for the packet to pass. Nothing is changed. suspected: programs that may stop it are part of the plan."""
     walker = host.walker()
     follow = walker.outgoing if packet.own else walker.incoming
     found = Plan(verdict.answer(host, walker, packet))
@@ -87,8 +87,15 @@ def plan(host: world.Host, packet: Packet) -> Plan:
         by = verdict.decider(decision)
         hook = (decision.object or {}).get("hook")
         if by is None:
-            found.obstacle = decision.why or "what stops the packet is not known"
-            return found
+            programs = [one for one in decision.possible if one.hook is not None]
+            if not programs or len(programs) < len(decision.possible) or not suspected:
+                found.obstacle = decision.why or "what stops the packet is not known"
+                if programs and not suspected:
+                    found.obstacle += "; a plan with suspected programs has it"
+                return found
+            _add_programs(found, programs, without)
+            decision = follow(packet, frozenset(without))
+            continue
         if decision.rule is not None:
             if decision.rule.owner != "user":
                 found.obstacle = f"{by['where']} belongs to {decision.rule.owner}, which may write it again: change it there"
@@ -104,6 +111,16 @@ def plan(host: world.Host, packet: Packet) -> Plan:
         decision = follow(packet, frozenset(without))
     found.obstacle = f"more than {letpass.MAX_OBJECTS} objects stop this packet"
     return found
+
+
+def _add_programs(found: Plan, programs: list[walk.Possible], without: set[int]) -> None:
+    """A step for each; programs of one service go together."""
+    for one in programs:
+        step = _hook_step(one.hook or {}, {"kind": "hook", "where": one.name(), "text": one.why})
+        step.note = f"suspected: {one.why}" + (f"; {step.note}" if step.note else "")
+        without.add(id(one.hook))
+        if step.do not in [other.do for other in found.steps]:
+            found.steps.append(step)
 
 
 def _rule_step(rule: model.Rule, by: dict[str, Any], ruleset: model.Ruleset) -> Step:

@@ -141,8 +141,8 @@ def _networks(part: model.Action, packet: Packet, hook: str) -> Packet:
     old = packet.daddr if there else packet.saddr
     to = part.args.get("to", part.args.get("addr"))
     new = None
-    if old is not None and isinstance(to, list) and to[:1] == ["prefix"]:
-        width, kind = (128, socket.AF_INET6) if packet.family == 6 else (32, socket.AF_INET)
+    width, kind = (128, socket.AF_INET6) if packet.family == 6 else (32, socket.AF_INET)
+    if old is not None and isinstance(to, list) and to[:1] == ["prefix"] and 0 <= int(to[2]) <= width:
         rest = (1 << (width - int(to[2]))) - 1
         was, base = address_number(old), address_number(str(to[1]))
         if was is not None and base is not None:

@@ -23,6 +23,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet impo
 )
 
 Answer = Optional[bool]
+_ADDRESSES = frozenset({"ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"})
 _NAMES = frozenset({"meta iifname", "meta oifname", "meta iif", "meta oif"})
 
 
@@ -44,8 +45,9 @@ def bounds_of(left: str, element: Any) -> tuple[int, int] | None:
         base = address_number(element[1])
         if base is None:
             return None
-        bits = (128 if ":" in element[1] else 32) - element[2]
-        if bits < 0:
+        width = 128 if ":" in element[1] else 32
+        bits = width - element[2]
+        if not 0 <= bits <= width:
             return None
         low_end = base >> bits << bits
         return (low_end, low_end + (1 << bits) - 1)
@@ -109,6 +111,7 @@ class Index:
     def __init__(self, left: str, elements: Iterable[Any]) -> None:
         self._left = left
         self._concatenated = len(fields_of(left)) > 1
+        self._addresses = left in _ADDRESSES
         self._exact: dict[object, int] = {}
         ranges: list[tuple[int, int, int]] = []
         self._others: list[tuple[Any, int]] = []
@@ -131,6 +134,11 @@ class Index:
             self._reach.append(max(high, self._reach[-1]) if self._reach else high)
 
     def _add(self, element: Any, place: int, ranges: list[tuple[int, int, int]]) -> None:
+        if self._addresses and isinstance(element, str):
+            number = address_number.__wrapped__(element)  # each is asked for once: the cache would only be turned over
+            if number is not None:
+                self._exact.setdefault(number, place)
+                return
         bounds = bounds_of(self._left, element)
         if bounds is None:
             if isinstance(element, str) and not element.endswith("*") and self._left[:4] != "fib ":

@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import model
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.elements import bounds_of
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import ABSENT, Packet, field
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import ABSENT, Packet, address_number, field
 
 #: Selectors a rule may be found by, the most telling first. ``th`` is not here: of some protocols its value is not known.
 KEYS = (
@@ -52,7 +52,9 @@ class RuleIndex:
                 self._always.append(place)
                 continue
             # The condition that the fewest other rules share finds this rule fastest.
-            best = min(found, key=lambda keys: sum(uses[key] for key in keys)) if len(found) > 1 else found[0]
+            best = found[0]
+            if len(found) > 1:
+                best = min(found, key=lambda keys: uses[keys[0]] if len(keys) == 1 else sum(uses[key] for key in keys))
             for name, bits, value in best:
                 self._tables.setdefault((name, bits), {}).setdefault(value, []).append(place)
 
@@ -96,6 +98,11 @@ def _guards(rule: model.Rule) -> list[list[tuple[str, int, object]]]:
 def _keys(left: str, values: list[Any]) -> list[tuple[str, int, object]]:
     keys: list[tuple[str, int, object]] = []
     for value in values:
+        # The everyday value, one port or one address, without more calls than it needs.
+        number = value if type(value) is int else address_number(value) if left in _ADDRESS and type(value) is str else None
+        if number is not None:
+            keys.append((left, 0, number))
+            continue
         bounds = bounds_of(left, value)
         if bounds is None:
             if left in _ADDRESS or not isinstance(value, str) or value.endswith("*"):

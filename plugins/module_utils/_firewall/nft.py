@@ -36,6 +36,8 @@ Key = tuple[str, str]
 TEXT_LIMIT = 4000
 _MAX_BYTES = 256 * 1024 * 1024
 _SET_BYTES = 64 * 1024 * 1024
+#: Up to this limit members are counted first: counting ends early, listing does not. Above it that would be a second reading.
+_COUNTED = 65536
 
 
 @dataclass
@@ -82,7 +84,8 @@ def read(
         ruleset.backends.append(BackendState(NFT, "unread", why))
         return ruleset, [Gap("firewall.nft", why)]
     listed: dict[Key, ListedTable] = {}
-    if alone and len(wanted) > 1:
+    # Asked for one table, nft reads the members of its sets even where it does not show them; for everything it does not.
+    if alone or any(view.sets.get((table.family, table.name)) for table in wanted):
         answer = command.run(["nft", "-t", "-a", "list", "ruleset"], timeout=timeout, max_bytes=_MAX_BYTES)
         if answer.ok:
             listed = parse_listing(answer.out)
@@ -282,19 +285,22 @@ def _set(kernel: Kernel, one: KernelSet, lines: list[str], limit: int | None, ti
     if limit is None:
         return made
     where = f"firewall.nft set {one.family} {one.table} {one.name}"
-    try:
-        small = kernel.at_most(one, limit)
-    except (netlink.NetlinkError, OSError) as error:
-        gaps.append(Gap(where, f"members: {error.strerror or error}"))
-        return made
-    if not small:
-        gaps.append(Gap(where, f"more than the {limit} members that are read"))
-        return made
+    if limit <= _COUNTED:
+        try:
+            small = kernel.at_most(one, limit)
+        except (netlink.NetlinkError, OSError) as error:
+            gaps.append(Gap(where, f"members: {error.strerror or error}"))
+            return made
+        if not small:
+            gaps.append(Gap(where, f"more than the {limit} members that are read"))
+            return made
     kind = "map" if one.map else "set"
     objects, why = _json(["list", kind, one.family, one.table, one.name], timeout, _SET_BYTES)
     members = None if objects is None else parse_members(objects, kind, made)
     if members is None:
         gaps.append(Gap(where, why or "a member was not understood"))
+    elif len(members) > limit:
+        gaps.append(Gap(where, f"more than the {limit} members that are read"))
     else:
         made.elements, made.count = members, len(members)
     return made

@@ -294,6 +294,8 @@ def element(fields: list[tuple[str, str]], value: Any) -> Any:
             raise OddError("another number of fields")
         return ["concat", *(element([one], part) for one, part in zip(fields, parts))]
     left, kind = fields[0]
+    if kind == "addr" and isinstance(value, str) and value[:1].isdigit():
+        return value  # most members of large sets
     if isinstance(value, dict):
         if "prefix" in value:
             return ["prefix", symbols.scalar(kind, value["prefix"]["addr"]), symbols.integer(value["prefix"]["len"])]

@@ -79,7 +79,7 @@ class Programs:
         return sorted(found, key=priority)
 
     def judge(self, entry: dict[str, Any], packet: Packet) -> tuple[str, str]:
-        """("accept" | "drop" | "unknown", how that is known). "unknown": it may drop the packet or send it elsewhere."""
+        """("accept" | "drop" | "may drop" | "unknown", how that is known). "unknown": it may also send the packet elsewhere."""
         drop, divert = entry.get("can_drop"), entry.get("can_divert")
         evidence = "; ".join(str(one) for one in (entry.get("drop_evidence") or [])[:2])
         if drop == "no" and divert == "no":
@@ -92,7 +92,8 @@ class Programs:
                 return ("accept" if passes else "drop"), "its instructions, followed for this packet"
         if drop == "no":
             return "unknown", f"it may send the packet elsewhere: {evidence}"
-        return "unknown", f"it may drop the packet: {evidence}" if evidence else "what it does to the packet is not known"
+        kind = "may drop" if divert == "no" else "unknown"
+        return kind, f"it may drop the packet: {evidence}" if evidence else "what it does to the packet is not known"
 
 
 def _on(entry: dict[str, Any], device: str | None) -> bool:

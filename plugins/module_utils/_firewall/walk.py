@@ -408,7 +408,7 @@ class Walker:
             self._stop(way, Outcome(DROP), {"kind": "hook", "text": name, "how": how, "hook": entry})
         else:
             way.path.append(f"{name}: may drop it")
-            way.possible.append(Possible(kind, how, what=name, hook=entry))
+            way.possible.append(Possible(DROP if kind == "may drop" else UNKNOWN, how, what=name, hook=entry))
 
     # --- the end
 
