@@ -65,6 +65,12 @@ options:
       - With V(0) there is no timer.
     type: int
     default: 120
+  persist:
+    description:
+      - Whether the ipsets are loaded at the next boot, before any rules, as with M(netops.fleet.ipset).
+      - Files of rules are not written. What they hold decides every packet alike, and may be saved anew at any time.
+    type: bool
+    default: true
   check_connection:
     description:
       - Whether the SSH connection must be accepted as an established one, by the rules as they are and as they will be, before
@@ -181,17 +187,17 @@ confirm_within:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import apply, consolidate
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import apply, consolidate, persist, set_plan
 from ansible_collections.netops.fleet.plugins.module_utils._safety import change, journal, lock, objects
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=apply.ARGUMENTS, supports_check_mode=True)
     try:
-        result = apply.run(module.params, module.check_mode)
+        result = apply.run(module.params, module.check_mode, persist=persist.folded if module.params["persist"] else None)
     except change.ChangeError as error:
         module.fail_json(msg=str(error), **error.facts)
-    except (consolidate.PlanError, journal.JournalError, lock.Busy, objects.ObjectError, OSError) as error:
+    except (consolidate.PlanError, set_plan.SetsError, journal.JournalError, lock.Busy, objects.ObjectError, OSError) as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     module.exit_json(**result)
 

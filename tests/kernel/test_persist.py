@@ -207,3 +207,23 @@ print(json.dumps([one, there, UNITS["netops-fleet-sets.service"], run(name="b", 
     (starts, unit), there, gone, changed = found
     assert len(starts) == 1 and "/b.ipset" in starts[0][-1] and unit["enabled"]
     assert not there and gone is None and not changed
+
+
+def test_folded_rules_may_be_saved_and_load_at_boot(host: Callable[[str], Any]) -> None:
+    found = host("""
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import apply
+text = "*filter\\n-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\\n"
+text += "".join(f"-A INPUT -s 198.51.100.{number}/32 -j DROP\\n" for number in range(1, 41))
+text += "".join(f"-A INPUT -s 192.0.2.{number}/32 -p tcp -m tcp --dport 22 -j ACCEPT\\n" for number in range(1, 41))
+out("iptables-restore", text=text + "COMMIT\\n")
+params = {name: spec.get("default") for name, spec in apply.ARGUMENTS.items()}
+params.update(chains=[], check_connection=False, deadman=0)
+plan = apply.run(params, False)
+done = apply.run({**params, "state": "applied", "path": plan["path"]}, False, persist=persist.folded)
+Path("/etc/iptables/rules.v4").write_text(out("iptables-save").stdout)
+print(json.dumps({"done": done["changed"], "live": out("iptables", "-S").stdout.splitlines(), "count": len(starts()),
+    "boot": boot(*starts(), ["iptables-restore", "/etc/iptables/rules.v4"], show="iptables -S")}))
+""")
+    codes, shown, errors = found["boot"]
+    assert found["done"] and found["count"] == 2 and set(codes) == {"0"}, errors
+    assert shown == found["live"] and len(shown) < 10

@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, Any] = {
     "order": {"type": "bool", "default": False},
     "prefix": {"type": "str", "default": "nf_"},
     "deadman": {"type": "int", "default": 120},
+    "persist": {"type": "bool", "default": True},
     "check_connection": {"type": "bool", "default": True},
     "connection": {
         "type": "dict",

@@ -77,19 +77,37 @@ def path_of(backend: str, name: str) -> str:
 
 def plan(backend: str, name: str, text: str | None) -> Boot:
     """text: of the set's file, None for a set that goes. Reads the host; changes nothing."""
+    return plan_all([(backend, name, text)])
+
+
+def folded(made: dict[str, Any]) -> list[Difference]:
+    """What a plan of firewall_consolidate needs: its ipsets are there when somebody saves the rules. See apply.run."""
+    from ansible_collections.netops.fleet.plugins.module_utils._firewall import apply, set_ipset
+
+    backend = set_ipset.Ipset()
+    ipsets = [apply.wanted_set(one) for one in made["sets"] if one["backend"] == "ipset"]
+    return plan_all([("ipset", wanted.name, backend.boot_text(wanted)) for wanted in ipsets]).changes if ipsets else []
+
+
+def plan_all(items: list[tuple[str, str, str | None]]) -> Boot:
+    """As plan, for several sets (back end, name, text) at once."""
     boot = Boot()
     if not objects.systemd():
-        boot.notes.append(f"{name} lasts until the next boot: systemd does not run here, and no other way to load sets is known")
+        names = ", ".join(name for _backend, name, _text in items)
+        boot.notes.append(f"{names} lasts until the next boot: systemd does not run here, and no other way to load sets is known")
         return boot
-    path = path_of(backend, name)
+    paths = {path_of(backend, name): text for backend, name, text in items}
+    kept = {path for path, text in paths.items() if text is not None}
     present = set(glob.glob(f"{glob.escape(FOLDER)}/*.ipset") + glob.glob(f"{glob.escape(FOLDER)}/*.nft"))
-    wanted = (present - {path}) | (set() if text is None else {path})
+    wanted = (present - set(paths)) | kept
     for folder in (os.path.dirname(FOLDER), FOLDER):
-        if text is not None and not os.path.isdir(folder):
+        if kept and not os.path.isdir(folder):
             boot.changes.append(Difference(Object("dir", folder), None, {"mode": 0o700}))
-    _content(boot, path, text)
-    if backend == "ipset":
-        _others(boot, name)
+    for path, text in paths.items():
+        _content(boot, path, text)
+    for backend, name, _text in items:
+        if backend == "ipset":
+            _others(boot, name)
     conf = _nft_file() if any(one.endswith(".nft") for one in wanted | present) else None
     if conf is not None:
         _include(boot, conf, any(one.endswith(".nft") for one in wanted))
