@@ -198,7 +198,10 @@ def _status(match: model.Match, values: list[Any], packet: Packet) -> Answer:
     if match.op in ("bits", "not bits"):
         return negate_if(match.op, bool(packet.ct_status & set(values)))
     if match.op in ("in", "not in") and all(isinstance(one, str) for one in values):
-        return negate_if(match.op, any(packet.ct_status == {one} for one in values))
+        # The whole value is compared. A mapped connection has more bits than its name; a confirmed one may have.
+        if packet.ct_status == {"confirmed"} and "confirmed" in values:
+            return None
+        return negate_if(match.op, False)
     return None
 
 

@@ -32,11 +32,15 @@ _PROTOCOL_NAMES = {
     "udplite": 136,
 }
 _ETHER_TYPES = {"ip": 0x0800, "arp": 0x0806, "vlan": 0x8100, "8021q": 0x8100, "ip6": 0x86DD}
+#: From here on it is seen that ``fib ... oif`` gives lo for whatever came over lo, on every hook.
+_NO_LOOKUP_OVER_LO = (6, 16)
 _NFPROTO = {"ipv4": 2, "ipv6": 10}
 
 
 class World(Protocol):
     """What a rule can ask the host about a packet's addresses (routing.Router answers)."""
+
+    kernel: tuple[int, int] | None
 
     def address_type(self, family: int, address: str, dev: str | None, other: str | None = None) -> str | None:
         """local, unicast, broadcast, multicast ...; None when it cannot be told. dev: only on this interface. other: the
@@ -335,8 +339,10 @@ def _fib(packet: Packet, left: str) -> FieldValue:
     if result == "type":
         return _fib_type(packet, keys[0], dev)
     address = packet.saddr if keys[0] == "saddr" else packet.daddr
-    if dev == "lo" and "iif" in keys:
-        return "lo"  # the kernel does not look up what came over lo
+    if packet.iif == "lo" and result != "type":
+        # The kernel does not look up what came over lo; older ones did so behind prerouting.
+        known = packet.world.kernel if packet.world is not None else None
+        return "lo" if "iif" in keys or (known or (0, 0)) >= _NO_LOOKUP_OVER_LO else None
     if packet.world is None and result == "oif" and keys[0] == "saddr" and "iif" in keys and packet.reverse:
         return packet.iif or None
     if result not in ("oif", "oifname") or address is None or packet.world is None or len(keys) > 2 + ("mark" in keys):

@@ -234,7 +234,10 @@ class Walker:
         if way.packet.oif == "lo" or (found is not None and found.kind == "local" and way.packet.oif is None):
             # The connection was set up on the way out, with or without a mapping.
             way.again = True
-            way.packet = way.packet.changed(iif="lo", oif="")
+            status = way.packet.ct_status
+            if status is not None and way.packet.ct_state not in ("invalid", "untracked"):
+                status |= {"confirmed"}
+            way.packet = way.packet.changed(iif="lo", oif="", ct_status=status)
             self._run_programs(way, "xdp", "lo")
             self._run_programs(way, "tc ingress", "lo")
             self._hook(way, "ingress")
