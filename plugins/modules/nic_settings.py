@@ -73,6 +73,13 @@ options:
     description: Whether a systemd unit and a udev rule set the same again at boot and when a NIC comes.
     type: bool
     default: true
+  deadman:
+    description:
+      - Seconds within which M(netops.fleet.change_journal) must confirm a change that stops a NIC's traffic. Else the host takes
+        it back alone, so a NIC that does not come back costs no visit.
+      - V(0) sets no timer.
+    type: int
+    default: 0
   force:
     description: With O(state=absent), also restores what somebody else changed since.
     type: bool
@@ -175,6 +182,10 @@ change:
   description: The id of the change in the journal. None when nothing changed.
   returned: when O(state) is not V(absent)
   type: str
+confirm_within:
+  description: Seconds within which the change must be confirmed. None when no timer was set.
+  returned: when O(state) is not V(absent)
+  type: int
 """
 
 from ansible.module_utils.basic import AnsibleModule

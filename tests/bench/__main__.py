@@ -25,7 +25,20 @@ from tests.bench.figures import Figure, table
 from tests.bench.options import CACHE, ROOT, Options
 
 #: In the order they run; the long ones last.
-SECTIONS = ("readonly", "rules", "verdict", "consolidate", "sets", "tuning", "placement", "faults", "lvs", "fleet", "scale")
+SECTIONS = (
+    "readonly",
+    "rules",
+    "verdict",
+    "consolidate",
+    "sets",
+    "tuning",
+    "placement",
+    "faults",
+    "lvs",
+    "irq",
+    "fleet",
+    "scale",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,8 +9,10 @@ with it. The checkout is mounted at its own path, to read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -125,11 +127,15 @@ class Machine(Guest):
         super().__init__(cpus, f"{memory_mib}M", boot_s=600)
         self._count, self._mib, self._nodes, self._nics, self._append = cpus, memory_mib, nodes, nics, append
         self._disk = disk()
-        self._taps = [f"nf{os.getpid()}m{at}" for at in range(len(nics))]
+        self.taps = [f"nf{os.getpid()}m{at}" for at in range(len(nics))]
 
     def __enter__(self) -> Machine:
+        for path in Path("/sys/class/net").glob("nf*m*"):  # of a run that was killed
+            owner = re.fullmatch(r"nf(\d+)m\d+", path.name)
+            if owner and not Path(f"/proc/{owner[1]}").exists():
+                subprocess.run(["ip", "link", "del", path.name], check=True)
         try:
-            for tap, nic in zip(self._taps, self._nics):
+            for tap, nic in zip(self.taps, self._nics):
                 words = ["multi_queue"] if nic.queues > 1 else []
                 subprocess.run(["ip", "tuntap", "add", "dev", tap, "mode", "tap", *words], check=True)
                 subprocess.run(["ip", "link", "set", tap, "up"], check=True)
@@ -143,8 +149,23 @@ class Machine(Guest):
         super().__exit__(*unused)
         self._remove_taps()
 
+    def reboot(self) -> None:
+        """Shut it down in order and wait until it is there again, as another boot; its disk keeps what was written."""
+        boot = ["cat", "/proc/sys/kernel/random/boot_id"]
+        before = self.run(boot).out
+        with contextlib.suppress(OSError, ValueError):  # it may end before it has answered
+            self.run(["systemctl", "--no-block", "reboot"])
+        deadline = time.monotonic() + self._boot_s
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                said = self._ask({"op": "exec", "argv": boot}, 10)
+                if said["rc"] == 0 and said["out"] != before:
+                    return
+            assert self._process.poll() is None and time.monotonic() < deadline, f"it does not come back\n{self._said()}"
+            time.sleep(0.5)
+
     def _remove_taps(self) -> None:
-        for tap in self._taps:
+        for tap in self.taps:
             if Path(f"/sys/class/net/{tap}").exists():
                 subprocess.run(["ip", "link", "del", tap], check=True)
 
@@ -153,19 +174,21 @@ class Machine(Guest):
         append = f"root=/dev/vda rw console=ttyS0 net.ifnames=0 systemd.unified_cgroup_hierarchy=1 {self._append}"
         # The machine ends with the process that asked for it, however that ends.
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max"]
-        command += ["-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none"]
+        command += ["-display", "none", "-serial", "stdio", "-monitor", "none"]
         command += ["-m", self._memory, "-smp", str(self._count), "-kernel", kernel(), "-initrd", f"/boot/initrd.img-{release}"]
-        command += ["-append", append, "-drive", f"file={self._disk},if=virtio,format=raw,snapshot=on"]
-        command += ["-virtfs", f"local,path={ROOT},mount_tag=checkout,security_model=none,readonly=on"]
+        command += ["-append", append, "-drive", f"file={self._disk},if=none,id=disk,format=raw,snapshot=on"]
+        command += ["-device", "virtio-blk-pci,drive=disk,bus=pcie.0"]
+        command += ["-fsdev", f"local,id=checkout,path={ROOT},security_model=none,readonly=on"]
+        command += ["-device", "virtio-9p-pci,fsdev=checkout,mount_tag=checkout,bus=pcie.0"]
         each = self._count // self._nodes
         for node in range(self._nodes):
             command += ["-object", f"memory-backend-ram,id=mem{node},size={self._mib // self._nodes}M"]
             command += ["-numa", f"node,nodeid={node},memdev=mem{node},cpus={node * each}-{node * each + each - 1}"]
         command += self._network()
-        for at, (tap, nic) in enumerate(zip(self._taps, self._nics)):
+        for at, (tap, nic) in enumerate(zip(self.taps, self._nics)):
             queues = f",queues={nic.queues}" if nic.queues > 1 else ""
             many = f",mq=on,vectors={2 * nic.queues + 2}" if nic.queues > 1 else ""
-            bus = ""
+            bus = ",bus=pcie.0"
             if nic.node is not None:
                 command += ["-device", f"pxb-pcie,id=pxb{at},bus_nr={32 + 16 * at},numa_node={nic.node},bus=pcie.0"]
                 command += ["-device", f"pcie-root-port,id=port{at},bus=pxb{at},chassis={at + 1}"]

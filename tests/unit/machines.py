@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,15 @@ class Machine:
         return [cpu for cpu in range(self.count) if self.node(cpu) == node]
 
 
+RECORDED = Path(__file__).resolve().parent / "recorded"
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """A machine from public documentation: {source, advice, machine}; see tests/unit/recorded."""
+    found: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
+    return found
+
+
 def put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -83,14 +93,37 @@ def build(machine: Machine, root: Path) -> tuple[str, str]:
     (sys / "bus/pci/devices").mkdir(parents=True, exist_ok=True)
     for number, one in enumerate(machine.devices):
         _device(machine, sys, number, one)
+    _interrupts(machine, sys, proc)
     return str(sys), str(proc)
+
+
+def _interrupts(machine: Machine, sys: Path, proc: Path) -> None:
+    """{irqs: [[format of the handler's name, how many], …]}: one line of /proc/interrupts each, and their folders."""
+    header = "     " + "".join(f"{f'CPU{cpu}':>11}" for cpu in range(machine.count))
+    counts = "".join(f"{0:>11}" for _cpu in range(machine.count))
+    lines, number = [header], 100
+    for device in machine.devices:
+        home = _home(sys, device)
+        for handler, many in device.get("irqs", []):
+            for at in range(many):
+                lines.append(f"{number:>4}:{counts}  IR-PCI-MSIX-{home.name}  {at:>3}-edge      {handler.format(n=at)}")
+                put(home / f"msi_irqs/{number}", "msix\n")
+                put(proc / f"irq/{number}/smp_affinity_list", f"{cpulist.show(range(machine.count))}\n")
+                put(proc / f"irq/{number}/effective_affinity_list", "0\n")
+                number += 1
+    put(proc / "interrupts", "\n".join([*lines, f" NMI:{counts}  Non-maskable interrupts", ""]))
+
+
+def _home(sys: Path, one: dict[str, Any]) -> Path:
+    """The folder of the PCI device."""
+    at = max(index for index, part in enumerate(one["path"]) if part.count(":") == 2)
+    return sys.joinpath("devices", *one["path"][: at + 1])
 
 
 def _device(machine: Machine, sys: Path, number: int, one: dict[str, Any]) -> None:
     """{kind, name, path: [pci0000:3a, bridge, …, address, virtioN?], node, class, vendor, driver}"""
     folder = sys.joinpath("devices", *one["path"])
-    at = max(index for index, part in enumerate(one["path"]) if part.count(":") == 2)
-    home = sys.joinpath("devices", *one["path"][: at + 1])
+    home = _home(sys, one)
     node = one.get("node", -1)
     near = machine.node_cpus(node) if node >= 0 else range(machine.count)
     put(home / "numa_node", f"{node}\n")
@@ -104,5 +137,11 @@ def _device(machine: Machine, sys: Path, number: int, one: dict[str, Any]) -> No
     if one.get("kind", "nic") == "nic":
         net = folder / "net" / one["name"]
         put(net / "ifindex", f"{number + 2}\n")
+        put(net / "flags", "0x1003\n")
         link(net / "device", folder)
+        zero = cpulist.show_mask((), like=cpulist.show_mask(range(machine.count)))
+        for queue in range(one.get("queues", 0)):
+            put(net / f"queues/rx-{queue}/rps_cpus", f"{zero}\n")
+            put(net / f"queues/rx-{queue}/rps_flow_cnt", "0\n")
+            put(net / f"queues/tx-{queue}/xps_cpus", f"{zero}\n")
         link(sys / "class/net" / one["name"], net)

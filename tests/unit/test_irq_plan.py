@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import Counter
 from dataclasses import replace
@@ -297,6 +298,24 @@ def test_the_table_of_interrupts() -> None:
         40: "eth0-TxRx-1",
         41: "virtio2, uhci_hcd:usb1",
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.EIO, "manages it"),
+        (errno.EPERM, "manages it"),
+        (errno.ENOSPC, "no interrupt vector left"),
+        (errno.EROFS, "not in a container"),
+        (errno.EINVAL, "online"),
+        (errno.EOVERFLOW, "beyond the last processor"),
+        (errno.ENOENT, "gave its interrupts back"),
+    ],
+)
+def test_refusals_are_explained(code: int, said: str) -> None:
+    text = irqs.explain(OSError(code, "the system's word"))
+    assert said in text and errno.errorcode[code] in text
+    assert irqs.explain(OSError(errno.EFAULT, "Bad address")) == "Bad address"
 
 
 @given(st.text(max_size=300))

@@ -90,6 +90,13 @@ def options(**given: Any) -> nic.Options:
     return nic.Options.from_params({"nics": [rule], "reserve": "", "interrupt": False, "persist": True})
 
 
+def test_a_timer_must_be_of_use() -> None:
+    given = {"nics": [], "reserve": "", "interrupt": True, "persist": True}
+    assert nic.Options.from_params({**given, "deadman": 60}).deadman == 60
+    with pytest.raises(ChangeError, match="deadman is 5; allowed are 0 and 10 to 3600 seconds"):
+        nic.Options.from_params({**given, "deadman": 5})
+
+
 def test_options_in_every_spelling() -> None:
     found = options(rings={"rx": "max"}, coalesce={"adaptive_rx": True, "rx-usecs": 5}, features={"gro": False, "rx-lro": "on"})
     assert found.rules[0].wants == {

@@ -281,6 +281,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
         addresses,
         fdcensus,
         hooks,
+        interrupts,
         links,
         locality,
         neighbours,
@@ -296,6 +297,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
     found.read("policy_rules", routes.read_rules)
     found.read("neighbours", neighbours.read)
     found.read("switches", switches.read)
+    found.read("interrupts", interrupts.read)
     physical = [link["name"] for link in found.sections.get("links") or [] if link.get("physical")]
     found.read("sysctls", lambda: sysctls.read(physical))
     target = options.target

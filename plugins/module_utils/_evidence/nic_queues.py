@@ -25,6 +25,8 @@ _QUEUE = re.compile(
     r"(?i)(?:\A|[-_ (])(?P<word>tx-?rx|rx-?tx|rx|tx|fp|comp|q|queue|input|output|ntfy-blk|ntfy-block|mlx4)"
     r"[-_. ]?(?P<index>\d+)(?=\)|@|\Z)"
 )
+#: Drivers whose other interrupts of this kind serve RDMA: these are placed as well.
+_SHARED_WITH_RDMA = frozenset(("mlx5_core", "mlx4_core", "mlx4_en"))
 #: ens1f0-3: handlers named by the interface alone (mlx5 of old kernels, sfc).
 _PLAIN = re.compile(r"\A(?P<link>.+)-(?P<index>\d+)\Z")
 
@@ -183,6 +185,10 @@ def _nic(home: str, devices: list[Device], handlers: dict[int, str], sys: str, p
     folder = f"{sys}/class/net/{device.name}"
     receive, transmit = _queues(folder, "rx"), _queues(folder, "tx")
     labels = _label(mine, device.name, len(transmit))
+    active = max(len(receive), len(transmit))
+    if active and device.driver not in _SHARED_WITH_RDMA:
+        # Some drivers keep the interrupts of queues that are switched off.
+        labels = {number: queue if queue is not None and queue < active else None for number, queue in labels.items()}
     flags = procfs.decimal((procfs.text_or_none(f"{folder}/flags", 64) or "").strip(), 16)
     return Nic(
         device,

@@ -99,6 +99,13 @@ def effective(number: int, proc: str = "/proc") -> tuple[int, ...] | None:
     return cpulist.parse_or_none(procfs.text_or_none(f"{proc}/irq/{number}/effective_affinity_list", 65536))
 
 
+def count(number: int) -> int | None:
+    """How often it came since boot, on all processors; None where the kernel does not say."""
+    words = (procfs.text_or_none(f"/sys/kernel/irq/{number}/per_cpu_count", 65536) or "").strip().split(",")
+    numbers = [procfs.decimal(word) for word in words]
+    return None if None in numbers else sum(one for one in numbers if one is not None)
+
+
 def unmovable(number: int, proc: str = "/proc") -> bool:
     """Does its file say that nobody can write it? Managed interrupts show so since Linux 6.18; older kernels refuse the write."""
     try:

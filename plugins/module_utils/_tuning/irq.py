@@ -111,7 +111,7 @@ def look(options: Options, unmovable: Collection[str] = ()) -> Study:
         options.rfs,
         options.arfs,
         options.xps,
-        frozenset({*unmovable, *(str(name) for name in kept.get("unmovable", []))}),
+        frozenset(unmovable) | _unmovable(kept),
     )
     plan = irq_plan.make(shape, nics, how)
     if not nics:
@@ -151,7 +151,7 @@ def study(options: Options, found: journal.Journal, unmovable: Collection[str] =
     elif options.persist:
         plan.notes.append("systemd does not run this host: nothing places the interrupts again at the next boot")
     differences += change.released(found, OWNER, keep)
-    warnings += _ineffective(plan)
+    plan.notes += _elsewhere(plan)
     result = {
         "plan": [place.to_dict() for place in plan.placements],
         "steering": [steering.to_dict() for steering in plan.steering],
@@ -177,11 +177,11 @@ def _flow_entries(plan: irq_plan.Plan, differences: list[Difference]) -> None:
         differences.append(Difference(Object("sysctl", _FLOWS), {"value": present}, after))
 
 
-def _ineffective(plan: irq_plan.Plan) -> list[str]:
-    """Interrupts whose affinity is as planned, and that go elsewhere."""
+def _elsewhere(plan: irq_plan.Plan) -> list[str]:
+    """Interrupts whose affinity is as planned and that did not move yet: many controllers move one when it comes next."""
     return [
-        f"irq {place.irq.number} ({place.nic} {place.irq.handler}) may go to {place.cpu} only, and goes to "
-        f"{cpulist.show(place.irq.effective)}; it moves with its next interrupt, or its controller ignores it"
+        f"irq {place.irq.number} ({place.nic} {place.irq.handler}) still goes to {cpulist.show(place.irq.effective)}; "
+        f"it goes to {place.cpu} from its next interrupt on"
         for place in plan.placements
         if place.action == "none" and place.irq.effective and place.irq.effective != (place.cpu,)
     ]
@@ -217,16 +217,18 @@ def _facts(seen: Study, balance: irqbalance.Found) -> dict[str, Any]:
 def run(options: Options, state: str, check: bool, force: bool = False) -> dict[str, Any]:
     """What the module returns. Raises ChangeError, lock.Busy, journal.JournalError, objects.ObjectError."""
     unmovable: set[str] = set()
+    ignored: list[str] = []
     changer = Changer(
         OWNER,
         lambda found: study(options, found, unmovable),
         options.folder,
         prepare=lambda: _prepare(options, unmovable),
-        settle=_settle,
+        settle=lambda changes: ignored.extend(_settle(changes)),
     )
     if state == "present" and not check:
         unmovable.update(_probe(options))
     result = change.run(changer, state, check, force)
+    result["warnings"] += ignored
     if state == "present" and not check:
         _remember(options, unmovable)
     elif state == "absent" and not check:
@@ -234,11 +236,17 @@ def run(options: Options, state: str, check: bool, force: bool = False) -> dict[
     return result
 
 
+def _unmovable(kept: dict[str, Any]) -> frozenset[str]:
+    """Interrupts that refused to be moved since this boot; the next kernel may do better."""
+    return frozenset(map(str, kept.get("unmovable", []))) if kept.get("boot") == journal.boot_id() else frozenset()
+
+
 def _remember(options: Options, unmovable: Collection[str]) -> None:
-    known = {str(name) for name in reapply.load(options.folder, _MEMORY).get("unmovable", [])}
+    known = _unmovable(reapply.load(options.folder, _MEMORY)) | frozenset(unmovable)
     kept = {name: value for name, value in asdict(options).items() if name != "folder"}
     order = list(look(options, unmovable).plan.order)
-    reapply.save(options.folder, _MEMORY, {"options": kept, "order": order, "unmovable": sorted(known | set(unmovable))})
+    content = {"options": kept, "order": order, "unmovable": sorted(known), "boot": journal.boot_id() if known else ""}
+    reapply.save(options.folder, _MEMORY, content)
 
 
 def _prepare(options: Options, unmovable: Collection[str]) -> None:
@@ -261,19 +269,24 @@ def _probe(options: Options) -> set[str]:
     return refused
 
 
-def _settle(changes: list[Difference]) -> None:
-    """An interrupt that is on its way arrives with the next one at the latest."""
-    waiting = {}
+def _settle(changes: list[Difference]) -> list[str]:
+    """Wait for interrupts to arrive on their processors; returns those that came again elsewhere, one sentence each."""
+    waiting: dict[int, tuple[str, tuple[int, ...], int | None]] = {}
     for one in changes:
         number = irqs.number_of(one.target.name) if one.target.kind == "irq" and one.after is not None else None
         if number is not None and one.after is not None:
-            waiting[number] = cpulist.parse(str(one.after["cpus"]))
+            waiting[number] = one.target.name, cpulist.parse(str(one.after["cpus"])), irqs.count(number)
     deadline = time.monotonic() + _SETTLE
-    while time.monotonic() < deadline:
-        waiting = {number: cpus for number, cpus in waiting.items() if not set(irqs.effective(number) or ()) <= set(cpus)}
-        if not waiting:
-            return
+    while waiting and time.monotonic() < deadline:
+        waiting = {number: told for number, told in waiting.items() if not set(irqs.effective(number) or ()) <= set(told[1])}
         time.sleep(0.02)
+    return [
+        f"irq {number} ({name}) is to go to {cpulist.show(cpus)}, came again and went to "
+        f"{cpulist.show(irqs.effective(number) or ())}: its controller ignores where it is sent"
+        for number, (name, cpus, before) in waiting.items()
+        # The one on its way may still have come to the old processor.
+        if before is not None and (irqs.count(number) or 0) > before + 1
+    ]
 
 
 def main(arguments: list[str]) -> int:

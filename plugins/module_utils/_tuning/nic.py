@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, Any] = {
     "reserve": {"type": "str", "default": ""},
     "interrupt": {"type": "bool", "default": False},
     "persist": {"type": "bool", "default": True},
+    "deadman": {"type": "int", "default": 0},
     "force": {"type": "bool", "default": False},
 }
 
@@ -56,6 +57,7 @@ class Options:
     reserve: str = ""
     interrupt: bool = False
     persist: bool = True
+    deadman: int = 0
     folder: str = journal.FOLDER
 
     @classmethod
@@ -65,8 +67,11 @@ class Options:
             cpulist.parse(params["reserve"])
         except ValueError:
             raise ChangeError(f"reserve is {params['reserve']!r}; allowed is a list of processors such as 0-3,8") from None
+        seconds = params.get("deadman") or 0
+        if seconds and not 10 <= seconds <= 3600:
+            raise ChangeError(f"deadman is {seconds}; allowed are 0 and 10 to 3600 seconds")
         rules = [_rule(at, given) for at, given in enumerate(params["nics"], 1)]
-        return cls(rules, params["reserve"], params["interrupt"], params["persist"], folder)
+        return cls(rules, params["reserve"], params["interrupt"], params["persist"], seconds, folder)
 
 
 def _rule(at: int, given: dict[str, Any]) -> nic_plan.Rule:
@@ -159,7 +164,9 @@ def study(options: Options, found: journal.Journal) -> Work:
         if item.action in ("set", "none") or item.interrupts:
             keep.add(target)
         if item.action == "set":
-            differences.append(Difference(target, {"value": item.present}, {"value": item.wanted}))
+            # A NIC that does not come back from a restart of its queues takes the way to the host with it.
+            after = {"value": item.wanted}
+            differences.append(Difference(target, {"value": item.present}, after, cuts=item.interrupts))
     notes = [f"{gap.what}: {gap.why}" for gap in shape.gaps]
     for rule in options.rules:
         if not any(nic_plan.chosen(nic.name, nic.driver, rule.match) for nic in nics):
@@ -194,7 +201,7 @@ def run(options: Options, given: dict[str, Any], state: str, check: bool, force:
         if options.persist and objects.systemd():
             portable.install(options.folder, AGAIN.program, sys.modules[__name__])
 
-    changer = Changer(OWNER, lambda found: study(options, found), options.folder, prepare=prepare)
+    changer = Changer(OWNER, lambda found: study(options, found), options.folder, prepare=prepare, deadman=options.deadman)
     result = change.run(changer, state, check, force)
     if state == "present" and not check:
         reapply.save(options.folder, _MEMORY, kept)

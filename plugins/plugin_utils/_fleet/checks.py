@@ -28,7 +28,11 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("drops", "queue", "ring", "softnet", "qdisc", "backlog", "overflow", "buffer"),
     ),
     "routes": ("Routes", ("routes", "policy_rules", "addresses"), ("route", "routing", "gateway", "address", "forwarding")),
-    "links": ("Links", ("links",), ("link", "interface", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc")),
+    "links": (
+        "Links",
+        ("links", "interrupts"),
+        ("link", "interface", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc"),
+    ),
     "peers": ("Peers", (), ("peer", "differs")),
 }
 EXACT = {"nic-drops": "drops", "resolver-differs": "dns", "service-off-node": "other"}

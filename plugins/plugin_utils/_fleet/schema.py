@@ -43,6 +43,7 @@ _SECTIONS: dict[str, type] = {
     "drops": dict,
     "drop_reasons": dict,
     "sysctls": dict,
+    "interrupts": dict,
     "conntrack": dict,
     "names": dict,
     "clock": dict,
