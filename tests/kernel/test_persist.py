@@ -31,7 +31,9 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety import change
 UNITS = {}
 def put_unit(name, state):
     UNITS[name] = state
-objects.KINDS["unit"] = objects.KINDS["unit"]._replace(capture=lambda name: UNITS.get(name), put=put_unit)
+unit = objects.known("unit")._replace(capture=lambda name: UNITS.get(name), put=put_unit)
+objects.KINDS["unit"] = lambda: {"unit": unit}
+objects.known.cache_clear()
 objects.reload_units = lambda targets: False
 
 def run(**given):

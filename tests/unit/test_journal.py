@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -115,3 +117,17 @@ def test_a_kind_of_a_newer_version_fails_alone(folder: str, tmp_path: Path) -> N
     assert {str(step.target): step.verdict for step in steps} == {f"file {file}": "restore", "hologram a": "failed"}
     assert "kinds are" in rollback.failed(steps)[0] and not file.exists()
     assert [str(target) for target in Journal(folder).live] == ["hologram a"]
+
+
+def test_the_journals_own_command_has_every_kind(tmp_path: Path) -> None:
+    """Kinds are imported when they are met; on a host without the collection they must be in the package."""
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, objects, portable
+
+    package = portable.install(str(tmp_path / "folder"), "journal.pyz", cli)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from ansible_collections.netops.fleet.plugins.module_utils._safety import objects\n"
+        "print(sorted(name for name in objects.KINDS if objects.known(name)))\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code, package], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(sorted(objects.KINDS))

@@ -17,7 +17,8 @@ A state is a JSON object, or None when the thing is not there:
 
 and those of NICs and their interrupts (nic_objects.py), of huge pages (pages.py), and running services (service.py).
 
-A changer of other things adds its kind to KINDS: two functions that talk to the host through _kernel, and how states compare.
+A changer of other things adds its kind to KINDS: two functions that talk to the host through _kernel, and how states compare;
+and their module to PACKED in cli.py.
 """
 
 from __future__ import annotations
@@ -28,19 +29,11 @@ import operator
 import os
 import stat
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple, Optional
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import (
-    files,
-    filters,
-    ipset_state,
-    nft_state,
-    nic_objects,
-    packed_file,
-    pages,
-    service,
-)
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files
 
 _OFF = {"enabled": False, "active": False}
 
@@ -83,12 +76,19 @@ class Kind(NamedTuple):
     partly: Callable[[State, State, State], bool] = lambda _original, _wrote, _present: False
 
 
+@lru_cache(maxsize=None)
+def known(name: str) -> Kind | None:
+    """A kind by its name; None for one that this version does not know."""
+    group = KINDS.get(name)
+    return None if group is None else group()[name]
+
+
 def kind(target: Object) -> Kind:
     """Raises ObjectError for a kind that this version does not know."""
-    try:
-        return KINDS[target.kind]
-    except KeyError:
-        raise ObjectError(f"{target}: kinds are {', '.join(sorted(KINDS))}") from None
+    found = known(target.kind)
+    if found is None:
+        raise ObjectError(f"{target}: kinds are {', '.join(sorted(KINDS))}")
+    return found
 
 
 def capture(target: Object) -> dict[str, Any] | None:
@@ -111,14 +111,14 @@ def put(target: Object, state: dict[str, Any] | None) -> None:
 
 def same(target: Object, one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     """Do two states mean the same? Those of an unknown kind (a journal of a newer version) are compared as they are."""
-    known = KINDS.get(target.kind)
-    return one == other if known is None else known.same(one, other)
+    found = known(target.kind)
+    return one == other if found is None else found.same(one, other)
 
 
 def partly(target: Object, original: State, wrote: State, present: State) -> bool:
     """Did writing yield less than was asked for? See Kind."""
-    known = KINDS.get(target.kind)
-    return known is not None and known.partly(original, wrote, present)
+    found = known(target.kind)
+    return found is not None and found.partly(original, wrote, present)
 
 
 def tidy(path: str) -> None:
@@ -267,21 +267,52 @@ def _same_unit(one: State, other: State) -> bool:
     return (one or _OFF) == (other or _OFF)
 
 
-KINDS: dict[str, Kind] = {
-    "sysctl": Kind(_capture_sysctl, _put_sysctl, _same_sysctl, visitor=True),
-    "file": Kind(_capture_file, _put_file),
-    "dir": Kind(_capture_dir, _put_dir, _same_dir, shared=True),
-    "unit": Kind(_capture_unit, _put_unit, _same_unit),
-    "ipset": Kind(ipset_state.capture, ipset_state.put, ipset_state.same),
-    "iptables": Kind(filters.capture_iptables, filters.put_iptables, filters.same),
-    "nft": Kind(filters.capture_nft, filters.put_nft, filters.same),
-    "nftset": Kind(nft_state.capture_set, nft_state.put_set, nft_state.same),
-    "nfttable": Kind(nft_state.capture_table, nft_state.put_table, nft_state.same),
-    "packed": Kind(packed_file.capture, packed_file.put, packed_file.same),
-    "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
-    "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
-    "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),
-    "hugepages": Kind(pages.capture_pages, pages.put_pages, visitor=True, partly=pages.partly),
-    "sysfs": Kind(pages.capture_file, pages.put_file, visitor=True),
-    "service": Kind(service.capture, service.put, visitor=True, shared=True, late=True),
+def _own() -> dict[str, Kind]:
+    return {
+        "sysctl": Kind(_capture_sysctl, _put_sysctl, _same_sysctl, visitor=True),
+        "file": Kind(_capture_file, _put_file),
+        "dir": Kind(_capture_dir, _put_dir, _same_dir, shared=True),
+        "unit": Kind(_capture_unit, _put_unit, _same_unit),
+    }
+
+
+def _firewall() -> dict[str, Kind]:
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import filters, ipset_state, nft_state, packed_file
+
+    return {
+        "ipset": Kind(ipset_state.capture, ipset_state.put, ipset_state.same),
+        "iptables": Kind(filters.capture_iptables, filters.put_iptables, filters.same),
+        "nft": Kind(filters.capture_nft, filters.put_nft, filters.same),
+        "nftset": Kind(nft_state.capture_set, nft_state.put_set, nft_state.same),
+        "nfttable": Kind(nft_state.capture_table, nft_state.put_table, nft_state.same),
+        "packed": Kind(packed_file.capture, packed_file.put, packed_file.same),
+    }
+
+
+def _nics() -> dict[str, Kind]:
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import nic_objects
+
+    return {
+        "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
+        "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
+        "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),
+    }
+
+
+def _placement() -> dict[str, Kind]:
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import pages, service
+
+    return {
+        "hugepages": Kind(pages.capture_pages, pages.put_pages, visitor=True, partly=pages.partly),
+        "sysfs": Kind(pages.capture_file, pages.put_file, visitor=True),
+        "service": Kind(service.capture, service.put, visitor=True, shared=True, late=True),
+    }
+
+
+#: Kind → the group that makes it, when one of its things is met: a host pays for compiling what it uses.
+KINDS: dict[str, Callable[[], dict[str, Kind]]] = {
+    **dict.fromkeys(("sysctl", "file", "dir", "unit"), _own),
+    **dict.fromkeys(("ipset", "iptables", "nft", "nftset", "nfttable", "packed"), _firewall),
+    **dict.fromkeys(("irq", "nic", "irqbalance"), _nics),
+    **dict.fromkeys(("hugepages", "sysfs", "service"), _placement),
 }

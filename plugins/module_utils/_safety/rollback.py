@@ -60,8 +60,13 @@ def plan(entries: Iterable[Entry], present: dict[Object, dict[str, Any] | None],
 
 def _way_back(entries: Iterable[Entry]) -> list[Entry]:
     """Last recorded first; what follows from others comes after them. A kind this version does not know fails in its turn."""
-    known, back = objects.KINDS, list(entries)[::-1]
-    return sorted(back, key=lambda entry: entry.target.kind in known and known[entry.target.kind].late)
+
+    def late(entry: Entry) -> bool:
+        known = objects.known(entry.target.kind)
+        return known is not None and known.late
+
+    back = list(entries)[::-1]
+    return sorted(back, key=late)
 
 
 def select(journal: Journal, owner: str | None = None) -> list[Entry]:

@@ -34,14 +34,20 @@ def present(names: Iterable[str]) -> Present:
             why = sysctl.writable(name)
             if why is not None:
                 found.unwritable[name] = why
-    if found.values.get("net.ipv4.tcp_congestion_control") is not None:
-        found.choices["net.ipv4.tcp_congestion_control"] = congestion()
-    if found.values.get("net.core.default_qdisc") is not None:
-        disciplines = qdiscs()
-        if disciplines is not None:
-            found.choices["net.core.default_qdisc"] = disciplines
     wanted = {known.module for known in map(parameters.key, found.values) if known is not None and known.module is not None}
     found.modules = frozenset(name for name in wanted if _loadable(name))
+    return found
+
+
+def choices(names: Iterable[str]) -> dict[str, list[str]]:
+    """Words that parameters take, for those of ``names`` that take words. Finding them out takes longer than all the rest."""
+    found = {}
+    for name in names:
+        words = congestion() if name == "net.ipv4.tcp_congestion_control" else None
+        if name == "net.core.default_qdisc":
+            words = qdiscs()
+        if words is not None:
+            found[name] = words
     return found
 
 

@@ -211,6 +211,7 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     notes = list(wanted.notes)
     if moved is not None:
         wants = _adapted(wants, moved)
+    present.choices = host.choices(want.name for want in wants if present.values.get(want.name) is not None)
     own = objects.capture(Object("file", sysctl_plan.FILE))
     rules = objects.capture(Object("file", sysctl_plan.RULES))
     content, _rules = sysctl_plan.render(present, wants, options.missing)
