@@ -98,6 +98,29 @@ print(json.dumps([waiting["changes"] == both, early.returncode, kept, confirmed 
     assert out == [True, 0, ["1", "2"], True, None]
 
 
+def test_a_container_that_is_started_again_counts_as_not_confirmed(ns) -> None:
+    """The kernel, and so its boot id, is the same as before: what the unit at boot runs does not ask for the deadline."""
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + """
+done = tune.run(options(**{**CUTS, "deadman": 3600}), check=False)
+words = [sys.executable, FOLDER + "/journal.pyz", "--folder", FOLDER, "expire"]
+unit = deadman._BOOT_TEXT.format(marker="", folder=FOLDER, python=words[0], application=words[1])
+assert "ExecStart=" + " ".join(words) + "\\n" in unit, unit
+subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+print(json.dumps([value(), deadman.armed(FOLDER)]))
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    # Its timer would wait for an hour.
+    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
+    if done["change"].encode() in words:
+        os.kill(int(pid), signal.SIGKILL)
+""",
+        timeout=90,
+    )
+    assert out == ["0", None]
+
+
 def test_joined_changes_are_taken_back_together(ns) -> None:
     out = ns.python_json(
         PRELUDE

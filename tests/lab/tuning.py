@@ -42,10 +42,11 @@ WantedBy=multi-user.target
 #: Another tool's file that sorts behind this collection's, on one host.
 FOREIGN = "/etc/sysctl.d/zzz-vendor.conf"
 
-#: Parts of the names of parameters that move by themselves.
+#: Parts of the names of parameters that move by themselves. (eth0 is made from outside while systemd-sysctl runs.)
 MOVING = (
     "_count", "fastopen_key", "random", "stable_secret", "hash_seed", "/flush", "nr_inodes", "dentry", "inode-", "file-nr",
     "fs.quota", "ns_last_pid", "entropy", "pty.nr", "aio-nr", "perf_", "cad_pid", "sched_domain", "epoll", "stat_refresh",
+    "conf.eth0.",
 )  # fmt: skip
 #: All of sysctl -a that does not move by itself, every file of /etc with mode and owner, every unit.
 _SNAPSHOT = (

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         each.add_argument("--force", action="store_true", help="also what somebody else changed since")
     expire = commands.add_parser("expire", help="take back the change that nobody confirmed")
     expire.add_argument("--after", type=float, default=0.0, help="seconds to wait first")
-    expire.add_argument("--change", help="only if this one still waits")
+    expire.add_argument("--change", help="only if this one still waits, and its time is over")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "show":
@@ -132,7 +132,8 @@ def _expire(folder: str, after: float, change: str | None) -> int:
         return 0
     with lock.Lock(folder, "the dead-man's timer", wait=_PATIENCE):
         waiting = deadman.armed(folder)
-        if waiting is None or (change is not None and change not in waiting["changes"]) or deadman.left(waiting) > 0:
+        # A timer names its change; the unit at boot does not: that the host was started again is reason enough.
+        if waiting is None or (change is not None and (change not in waiting["changes"] or deadman.left(waiting) > 0)):
             return 0
         steps = deadman.expire(folder, waiting, Journal(folder))
     _say(f"change {', '.join(waiting['changes'])} was not confirmed within {waiting['seconds']} s and is taken back")

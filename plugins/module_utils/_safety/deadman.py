@@ -69,7 +69,7 @@ def armed(folder: str) -> dict[str, Any] | None:
 
 
 def left(waiting: dict[str, Any]) -> float:
-    """Seconds until the deadline; none after a reboot, which counts as not confirmed."""
+    """Seconds until the deadline; none after a reboot, which counts as not confirmed (of a container: see cli.py)."""
     if waiting["boot"] != journal.boot_id():
         return 0.0
     return float(waiting["uptime"]) - time.clock_gettime(time.CLOCK_BOOTTIME)
