@@ -67,8 +67,10 @@ options:
     default: 120
   persist:
     description:
-      - Whether the ipsets are loaded at the next boot, before any rules, as with M(netops.fleet.ipset).
-      - Files of rules are not written. What they hold decides every packet alike, and may be saved anew at any time.
+      - Whether the next boot is changed too. The ipsets are loaded there before any rules, as with M(netops.fleet.ipset).
+      - Files that load rules are changed where they hold the rules of the plan line by line, those of iptables only where its
+        ipsets are loaded before them. Each is tried in a network namespace of its own first. A file that says the same in
+        other words is left as it is, decides every packet alike, and may be saved anew at any time; RV(notes) says so.
     type: bool
     default: true
   check_connection:

@@ -19,7 +19,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.consolidate
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import ChangeError
 task = json.loads(sys.argv[1])
 try:
-    result = apply.run(task["params"], task["check"], task["folder"])
+    result = apply.run(task["params"], task["check"], task["folder"], task["root"])
 except (PlanError, ChangeError) as error:
     result = {"error": str(error)}
 print(json.dumps(result))
@@ -33,12 +33,13 @@ print(json.dumps(act.run({"state": sys.argv[2], "change": sys.argv[3], "force": 
 
 DEFAULTS: dict[str, Any] = {
     "state": "planned", "path": None, "chains": [], "minimum": 4, "order": False, "prefix": "nf_", "deadman": 0,
-    "connection": None, "check_connection": True,
+    "connection": None, "check_connection": True, "persist": True,
 }  # fmt: skip
 
 
 def arguments(folder: Path, check: bool = False, **params: Any) -> str:
-    return json.dumps({"params": {**DEFAULTS, **params}, "check": check, "folder": str(folder)})
+    root = str(folder.parent / "root")  # no file of this machine is looked at
+    return json.dumps({"params": {**DEFAULTS, **params}, "check": check, "folder": str(folder), "root": root})
 
 
 def run(ns: Namespace, folder: Path, check: bool = False, **params: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,54 @@ def test_a_table_with_an_owner_is_left_alone(ns: Namespace, tmp_path: Path) -> N
     consolidate.load(ns, text, "native")
     planned = consolidate.run(ns, tmp_path / "state")
     assert planned["summary"]["chains"] == 0 and "sleeps" in planned["notes"][0]
+
+
+def test_the_next_boot_of_nftables(make_ns: Callable[[], Namespace], tmp_path: Path) -> None:
+    host, boot = make_ns(), make_ns()
+    consolidate.load(host, consolidate.blocked(COUNT, "native"), "native")
+    conf = tmp_path / "root" / "etc" / "nftables.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text("#!/usr/sbin/nft -f\nflush ruleset\n" + host.run(["nft", "list", "ruleset"]).stdout)
+    original = conf.read_text()
+    path = consolidate.run(host, tmp_path / "state")["path"]
+    done = consolidate.run(host, tmp_path / "state", state="applied", path=path)
+    assert [note for note in done["notes"] if "at boot" in note] == []
+    boot.run(["nft", "-f", str(conf)])
+    assert set(consolidate.save(boot, "native").split()) == set(consolidate.save(host, "native").split())
+    assert "nf_drop_src" in conf.read_text()
+    consolidate.journal(host, tmp_path / "state", "rolled_back", done["change"])
+    assert conf.read_text() == original, "the file goes back with the rules"
+
+
+def test_the_next_boot_of_iptables(make_ns: Callable[[], Namespace], tmp_path: Path) -> None:
+    host, boot = make_ns(), make_ns()
+    etc, plugins = tmp_path / "root" / "etc" / "iptables", tmp_path / "root" / "usr/share/netfilter-persistent/plugins.d"
+    etc.mkdir(parents=True)
+    for family, name in (("ip", "rules.v4"), ("ip6", "rules.v6")):
+        consolidate.load(host, consolidate.blocked(COUNT, "nft", family), "nft", family)
+        (etc / name).write_text(host.run([f"{'ip6' if family == 'ip6' else 'ip'}tables-save", "-c"]).stdout)
+    original = {name: (etc / name).read_text() for name in ("rules.v4", "rules.v6")}
+    (etc / "ipsets").write_text("create mine hash:ip family inet\nadd mine 192.0.2.1\n")
+
+    path = consolidate.run(host, tmp_path / "state")["path"]
+    done = consolidate.run(host, tmp_path / "state", state="applied", path=path)
+    assert sum("nothing loads ipsets before it" in note for note in done["notes"]) == 2
+    assert {name: (etc / name).read_text() for name in original} == original, "without its set a rule would fail at boot"
+    consolidate.journal(host, tmp_path / "state", "rolled_back", done["change"])
+
+    plugins.mkdir(parents=True)
+    (plugins / "10-ipset").write_text("")
+    done = consolidate.run(host, tmp_path / "state", state="applied", path=path)
+    assert [note for note in done["notes"] if "at boot" in note] == []
+    boot.run(["ipset", "restore", "-exist", "-file", str(etc / "ipsets")])
+    for name, tool in (("rules.v4", "iptables"), ("rules.v6", "ip6tables")):
+        boot.run([f"{tool}-restore", str(etc / name)])
+        family = "ip6" if tool == "ip6tables" else "ip"
+        assert consolidate.save(boot, "nft", family) == consolidate.save(host, "nft", family)
+    listed = [
+        sorted(line for line in ns.run(["ipset", "save"]).stdout.splitlines() if line.startswith("add")) for ns in (boot, host)
+    ]
+    assert [line for line in listed[0] if "mine" not in line] == listed[1]
+    consolidate.journal(host, tmp_path / "state", "rolled_back", done["change"])
+    assert {name: (etc / name).read_text() for name in original} == original
+    assert (etc / "ipsets").read_text() == "create mine hash:ip family inet\nadd mine 192.0.2.1\n"

@@ -73,7 +73,7 @@ def dying(target, state):
     if dies_at == f"after {target.kind}":
         os.kill(os.getpid(), signal.SIGKILL)
 objects.put = dying
-apply.run(task["params"], task["check"], task["folder"])
+apply.run(task["params"], task["check"], task["folder"], task["root"])
 """
 
 

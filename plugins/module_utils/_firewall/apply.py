@@ -10,14 +10,15 @@ Design: docs/dev/firewall-sets.md.
 from __future__ import annotations
 
 import gc
+import os
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import addresses
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import (
+    boot_files,
     certificate,
     consolidate,
     read,
@@ -62,8 +63,6 @@ ARGUMENTS: dict[str, Any] = {
         },
     },
 }
-#: Makes files that bring rules and sets back at the next boot part of a change.
-Persist = Callable[[dict[str, Any]], list[Difference]]
 
 
 def live(timeout: float = 60.0) -> tuple[Ruleset, list[Gap], frozenset[tuple[str, str]]]:
@@ -77,22 +76,29 @@ def live(timeout: float = 60.0) -> tuple[Ruleset, list[Gap], frozenset[tuple[str
 
 def planned(params: dict[str, Any], folder: str, check: bool) -> dict[str, Any]:
     """state: planned. Raises PlanError, OSError."""
+    plan, rules = _plan(params)
+    path = params["path"] or consolidate.default_path(folder, plan["fingerprint"])
+    changed = _other_plan(path, plan)
+    if changed and not check:
+        consolidate.write(path, plan)
+    return {**_told(plan, path, rules), "changed": changed, "diff": consolidate.difference(plan), **_NO_CHANGE}
+
+
+_NO_CHANGE = {"change": None, "confirm_within": None}
+
+
+def _plan(params: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The plan for the rules as they are, and how many were looked at."""
     options = {"minimum": params["minimum"], "order": params["order"], "prefix": params["prefix"]}
     collecting = gc.isenabled()
     gc.disable()  # tens of thousands of rules that all stay
     try:
         ruleset, gaps, locked = live()
         made = consolidate.make(ruleset, gaps, locked, params["chains"], **options)
-        plan = consolidate.to_dict(made, {**options, "chains": params["chains"]})
+        return consolidate.to_dict(made, {**options, "chains": params["chains"]}), made.rules
     finally:
         if collecting:
             gc.enable()
-    path = params["path"] or consolidate.default_path(folder, made.fingerprint)
-    changed = _other_plan(path, plan)
-    if changed and not check:
-        consolidate.write(path, plan)
-    result = _told(plan, path, made.rules)
-    return {**result, "changed": changed, "diff": consolidate.difference(plan), "change": None, "confirm_within": None}
 
 
 def _other_plan(path: str, plan: dict[str, Any]) -> bool:
@@ -118,25 +124,27 @@ def _told(plan: dict[str, Any], path: str, rules: int | None = None) -> dict[str
     }
 
 
-def applied(params: dict[str, Any], folder: str, check: bool, persist: Persist | None = None) -> dict[str, Any]:
+def applied(params: dict[str, Any], folder: str, check: bool, root: str) -> dict[str, Any]:
     """state: applied. Raises PlanError, ChangeError, journal.JournalError, lock.Busy, objects.ObjectError, OSError."""
     path = params["path"]
     if not path:
         raise PlanError("path: which plan? Make one with state: planned, and give its path")
+    if check and not os.path.exists(path):
+        # The task that makes the plan ran in check mode too.
+        plan = _plan(params)[0]
+        return {**_told(plan, path), "changed": bool(plan["chains"]), "diff": consolidate.difference(plan), **_NO_CHANGE}
     plan = consolidate.read(path)
     if check:
-        return _applied(params, plan, path, folder, persist, check=True)
+        return _applied(params, plan, path, folder, root, check=True)
     change.open_folder(folder)
     with lock.Lock(folder, OWNER, wait=_PATIENCE):
         notes = change.overdue(folder)
-        result = _applied(params, plan, path, folder, persist, check=False)
+        result = _applied(params, plan, path, folder, root, check=False)
         result["notes"] = notes + result["notes"]
         return result
 
 
-def _applied(
-    params: dict[str, Any], plan: dict[str, Any], path: str, folder: str, persist: Persist | None, check: bool
-) -> dict[str, Any]:
+def _applied(params: dict[str, Any], plan: dict[str, Any], path: str, folder: str, root: str, check: bool) -> dict[str, Any]:
     result = {**_told(plan, path), "changed": False, "change": None, "confirm_within": None, "diff": {"before": "", "after": ""}}
     if _already(plan):
         return result
@@ -146,8 +154,10 @@ def _applied(
     result["notes"] += work.check_connection(params["connection"], params["check_connection"])
     changes = work.differences(real=not check)
     _try_the_way_back(changes)
-    if persist is not None:
-        changes += persist(plan)
+    if params["persist"]:
+        more, notes = boot_files.changes(plan, root)
+        changes += more
+        result["notes"] += notes
     result.update(changed=bool(changes), diff=consolidate.difference(plan))
     if check or not changes:
         return result
@@ -205,7 +215,7 @@ def wanted_set(made: dict[str, Any]) -> set_plan.Wanted:
     """An ipset of the plan as the writer of sets takes it."""
     lines = []
     for element, comment in made["elements"]:
-        clean = "".join(one for one in comment or "" if one.isprintable() and one not in '"\\')[:200].strip()
+        clean = filters.comment(comment)
         lines.append(f'{element} comment "{clean}"' if clean else element)
     width = set_content.width_of(made["family"])
     try:
@@ -403,8 +413,8 @@ def _try_the_way_back(changes: list[Difference]) -> None:
             raise PlanError(f"{one.target}: its rules could not be put back as they are listed: {error.strerror}") from None
 
 
-def run(params: dict[str, Any], check: bool, folder: str = journal.FOLDER, persist: Persist | None = None) -> dict[str, Any]:
-    """What the module returns."""
+def run(params: dict[str, Any], check: bool, folder: str = journal.FOLDER, root: str = "") -> dict[str, Any]:
+    """What the module returns. root: of the host's files, for tests."""
     for name, low, high in (("minimum", 2, 1 << 20), ("deadman", 10, 3600)):
         value = params[name]
         if not low <= value <= high and not (name == "deadman" and value == 0):
@@ -413,4 +423,4 @@ def run(params: dict[str, Any], check: bool, folder: str = journal.FOLDER, persi
         raise PlanError(f"prefix is {params['prefix']!r}; allowed are a letter, then up to 11 letters, digits and underscores")
     if params["state"] == "planned":
         return planned(params, folder, check)
-    return applied(params, folder, check, persist)
+    return applied(params, folder, check, root)

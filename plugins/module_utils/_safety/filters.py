@@ -74,6 +74,11 @@ def key(rule: str) -> str:
     return hashlib.sha256(plain(rule).encode("utf-8")).hexdigest()[:16]
 
 
+def comment(text: str | None) -> str:
+    """What may stand between quotation marks in a set's entry."""
+    return "".join(one for one in text or "" if one.isprintable() and one not in '"\\')[:120].strip()
+
+
 def plain(rule: str) -> str:
     return _NFT_COUNTS.sub("counter", _COUNTS.sub("", rule))
 
