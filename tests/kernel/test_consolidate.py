@@ -198,3 +198,16 @@ def test_the_next_boot_of_iptables(make_ns: Callable[[], Namespace], tmp_path: P
     consolidate.journal(host, tmp_path / "state", "rolled_back", done["change"])
     assert {name: (etc / name).read_text() for name in original} == original
     assert (etc / "ipsets").read_text() == "create mine hash:ip family inet\nadd mine 192.0.2.1\n"
+
+
+def test_a_rule_too_long_to_be_shown_whole_stays(ns: Namespace, tmp_path: Path) -> None:
+    some = ", ".join(f"192.0.{n >> 8}.{n & 255}" for n in range(0, 1000, 2))
+    text = consolidate.blocked(COUNT, "native").replace("iif lo accept", f"iif lo accept\nip daddr {{ {some} }} counter accept")
+    consolidate.load(ns, text, "native")
+    original = consolidate.save(ns, "native")
+    path = consolidate.run(ns, tmp_path / "state")["path"]
+    done = consolidate.run(ns, tmp_path / "state", state="applied", path=path)
+    assert done["changed"] and "192.0.3.230" in consolidate.save(ns, "native")
+    assert consolidate.run(ns, tmp_path / "state", state="applied", path=path)["changed"] is False
+    consolidate.journal(ns, tmp_path / "state", "rolled_back", done["change"])
+    assert consolidate.save(ns, "native") == original

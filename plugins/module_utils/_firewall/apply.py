@@ -21,6 +21,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall import (
     boot_files,
     certificate,
     consolidate,
+    nft,
     read,
     set_content,
     set_ipset,
@@ -175,7 +176,7 @@ def _already(plan: dict[str, Any]) -> bool:
             present = filters.content_of(objects.capture(target) or {})
         except (objects.ObjectError, KeyError):
             return False
-        if not filters.alike(present, after):
+        if not filters.alike(present, _complete(after, present)):
             return False
     for one in plan["sets"]:
         if one["backend"] == IPSET:
@@ -324,7 +325,7 @@ class Work:
         rules = {(one["backend"], one["family"], one["table"], one["chain"]): one for one in self.plan["chains"]}
         for target, (before, after) in _contents(self.plan).items():
             present = filters.content_of(objects.capture(target) or {})
-            if not filters.alike(present, before):
+            if not filters.alike(present, _complete(before, present)):
                 raise PlanError(f"{target} changed a moment ago; make the plan again with state: planned")
             words = target.name.split(" ")
             head = (NFT, *words[:2]) if target.kind == "nft" else tuple(words[:3])
@@ -386,7 +387,7 @@ def _counted(after: list[dict[str, Any]], present: list[str], native: bool) -> l
     found = []
     for one in after:
         sources = [present[index] for index in one["from"]]
-        if len(sources) == 1 and filters.plain(sources[0]) == one["text"]:
+        if len(sources) == 1 and _same_text(filters.plain(sources[0]), one["text"]):
             found.append(sources[0])
             continue
         packets = octets = 0
@@ -400,6 +401,21 @@ def _counted(after: list[dict[str, Any]], present: list[str], native: bool) -> l
         else:
             found.append(f"[{packets}:{octets}] {one['text']}")
     return found
+
+
+def _same_text(full: str, text: str) -> bool:
+    """The reader cuts the text of a rule whose anonymous set is long; what it means is in the fingerprint."""
+    return full == text or (text.endswith(nft.CUT) and full.startswith(text[: -len(nft.CUT)]))
+
+
+def _complete(content: filters.Content, present: filters.Content) -> filters.Content:
+    """The content with texts that were cut as they are there now."""
+    for chain, texts in content["chains"].items():
+        there = present["chains"].get(chain)
+        if texts and there and len(texts) == len(there):
+            plain = [filters.plain(one) for one in there]
+            content["chains"][chain] = [full if _same_text(full, text) else text for full, text in zip(plain, texts)]
+    return content
 
 
 def _try_the_way_back(changes: list[Difference]) -> None:

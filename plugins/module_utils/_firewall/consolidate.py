@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import certificate, fold, iptables, nft_text
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import certificate, fold, iptables, nft, nft_text
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fold import After, NewSet
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import IPSET, NFT, Chain, Rule, Ruleset, Set
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files
@@ -90,7 +90,7 @@ def fingerprint(ruleset: Ruleset) -> str:
     for chain in chains:
         for rule in rules.get((chain.backend, chain.family, chain.table, chain.name), ()):
             if rule.owner not in FOLLOWING:
-                cut = rule.text.endswith(" ...")
+                cut = rule.text.endswith(nft.CUT)
                 add("rule", rule.chain, plain(rule), [part.to_dict() for part in rule.parts] if cut else None)
     for one in sorted(ruleset.sets, key=lambda one: (one.backend, one.family, one.table, one.name)):
         if one.owner not in FOLLOWING:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.elements import bounds_of
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import NFT, Match, Rule
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.nft import CUT
 
 _TOKEN = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s"])+')
 _SIDES = {
@@ -32,7 +33,6 @@ SINGLES = (("saddr",), ("daddr",), ("dport",), ("sport",))
 PAIRS = (("saddr", "dport"), ("daddr", "dport"), ("saddr", "sport"), ("daddr", "sport"))
 _OPTIONS = {"-s": "saddr", "-d": "daddr", "--dport": "dport", "--sport": "sport"}
 _FLAGS = {"saddr": "src", "daddr": "dst", "sport": "src", "dport": "dst"}
-_WHOLE_TEXT = " ..."
 #: nft's word for what a set holds.
 _NFT_TYPES = {"ip saddr": "ipv4_addr", "ip daddr": "ipv4_addr", "ip6 saddr": "ipv6_addr", "ip6 daddr": "ipv6_addr"}
 
@@ -63,7 +63,7 @@ class Shape:
 
 def shape(rule: Rule) -> Shape | None:
     """None when the text cannot be rewritten (cut short by its reader, or words at places that are not expected)."""
-    if rule.text.endswith(_WHOLE_TEXT) or not rule.text.isprintable():
+    if rule.text.endswith(CUT) or not rule.text.isprintable():
         return None
     found = _nft(rule) if rule.backend == NFT else _iptables(rule)
     if found is None:

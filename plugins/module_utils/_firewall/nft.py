@@ -34,6 +34,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import
 Key = tuple[str, str]
 #: Characters of a rule's text that are kept: an anonymous set may hold thousands of members, which ``parts`` has anyway.
 TEXT_LIMIT = 4000
+#: How a text ends that was cut.
+CUT = " ..."
 _MAX_BYTES = 256 * 1024 * 1024
 _SET_BYTES = 64 * 1024 * 1024
 #: Up to this limit members are counted first: counting ends early, listing does not. Above it that would be a second reading.
@@ -179,7 +181,7 @@ def _rules(table: Table, chains: list[KernelChain], listed: ListedTable, timeout
                 name,
                 chain.name,
                 line,
-                text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 4] + " ...",
+                text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - len(CUT)] + CUT,
                 parsed.parts,
                 parsed.verdict,
                 handle,
