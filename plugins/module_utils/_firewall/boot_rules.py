@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._safety import filters
+
 _COUNTS = re.compile(r"\A\[\d+:\d+\] ?")
-_NFT_COUNTS = re.compile(r"\bcounter packets \d+ bytes \d+")
 _TABLE = re.compile(r"\A\s*table\s+(?:(\S+)\s+)?(\S+)\s*\{\s*\Z")
 _CHAIN = re.compile(r"\A\s*chain\s+(\S+)\s*\{\s*\Z")
 #: Lines of a chain that are no rules.
@@ -87,7 +88,7 @@ def nft(text: str, chains: list[dict[str, Any]], sets: list[dict[str, Any]]) -> 
     blocks: dict[int, list[str]] = {}
     for one in chains:
         found = rules.get((one["family"], one["table"], one["chain"]), [])
-        if [_NFT_COUNTS.sub("counter", lines[number].strip()) for number in found] != [rule["text"] for rule in one["before"]]:
+        if [filters.plain(lines[number].strip()) for number in found] != [rule["text"] for rule in one["before"]]:
             return text, f"its rules of {one['family']} {one['table']} {one['chain']} are not those of this host"
         indent = lines[found[0]][: len(lines[found[0]]) - len(lines[found[0]].lstrip())]
         old = [lines[number] for number in found]

@@ -49,7 +49,7 @@ BUDGET = 60_000_000
 _FINAL = {"accept", "drop", "reject", "return"}
 _NOISELESS = {"log", "counter"}
 _TRANSPORT = {"tcp": 6, "udp": 17, "dccp": 33, "sctp": 132, "udplite": 136}
-_COUNTS = re.compile(r"\bpackets \d+ bytes \d+")
+_COUNTS = re.compile(r"\b(packets \d+ bytes|used) \d+")
 
 
 @dataclass
@@ -145,7 +145,7 @@ def _segments(rules: list[Rule], known: dict[str, Set], quiet: frozenset[str]) -
 
 def _identity(rule: Rule) -> str:
     verdict = None if rule.verdict is None else rule.verdict.to_dict()
-    text = _COUNTS.sub("packets", rule.text)
+    text = _COUNTS.sub("", rule.text)
     return json.dumps([text, [part.to_dict() for part in rule.parts], verdict], sort_keys=True)
 
 

@@ -23,14 +23,13 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence.section imp
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import certificate, fold, iptables, nft, nft_text
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fold import After, NewSet
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import IPSET, NFT, Chain, Rule, Ruleset, Set
-from ansible_collections.netops.fleet.plugins.module_utils._safety import files
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files, filters
 from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import FOLLOWING
 
 SCHEMA = 1
 #: A plan of 50,000 rules has some 12 MB.
 MAX_FILE = 256 * 1024 * 1024
 _WORD = re.compile(r'"(?:\\.|[^"\\])*"|\S+')
-_NFT_COUNTS = re.compile(r"\bcounter packets \d+ bytes \d+")
 _FAMILIES = ("ip", "ip6", "inet")
 
 #: (backend, family, table, chain)
@@ -66,7 +65,7 @@ class Plan:
 
 def plain(rule: Rule) -> str:
     """A rule's text without what its counter shows."""
-    return _NFT_COUNTS.sub("counter", rule.text) if rule.backend == NFT else rule.text
+    return filters.plain(rule.text) if rule.backend == NFT else rule.text
 
 
 def by_chain(rules: Iterable[Rule]) -> dict[Key, list[Rule]]:

@@ -23,6 +23,7 @@ import hashlib
 import json
 import re
 import socket
+import tempfile
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -31,7 +32,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import comman
 
 #: Seconds one commit may take; 50,000 rules need a few.
 _TIMEOUT = 120.0
-_NFT_COUNTS = re.compile(r"\bcounter packets \d+ bytes \d+")
+_NFT_COUNTS = re.compile(r"(?<=\bcounter) packets \d+ bytes \d+|(?<=bytes) used \d+ \w+| used \d+ \w+(?= |\Z)")
 _COUNTS = re.compile(r"\A\[\d+:\d+\] ")
 _HANDLE = re.compile(r"\A(.*) # handle (\d+)\Z")
 _PLAIN_NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_.-]*\Z")
@@ -61,11 +62,13 @@ def content_of(state: dict[str, Any]) -> Content:
 
 
 def own_of(before: Content, after: Content) -> list[str]:
-    """The rules a change is about: those that are on one side only."""
+    """The rules a change is about: those that go, come, or move."""
     found: set[str] = set()
     for name in {**before["chains"], **after["chains"]}:
         one, other = ([key(rule) for rule in side["chains"].get(name) or ()] for side in (before, after))
-        found |= set(one) ^ set(other)
+        for tag, start, end, start2, end2 in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+            if tag != "equal":
+                found.update(one[start:end], other[start2:end2])
     return sorted(found)
 
 
@@ -80,7 +83,7 @@ def comment(text: str | None) -> str:
 
 
 def plain(rule: str) -> str:
-    return _NFT_COUNTS.sub("counter", _COUNTS.sub("", rule))
+    return _NFT_COUNTS.sub("", _COUNTS.sub("", rule))
 
 
 def same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
@@ -265,7 +268,10 @@ def edits(present: list[str], wanted: list[str]) -> tuple[list[tuple[int, int]],
 
 
 def rehearse(kind: str, name: str, content: Content, own: set[str]) -> None:
-    """Let the tool look at the rules of ``content`` that are ``own``, without a change. Raises OSError with what it says."""
+    """Let the tool look at the rules of ``content`` that are ``own``, without a change. Raises OSError with what it says.
+
+    nft shows some rules in other words than those it takes; they are loaded in a network namespace of their own, and compared.
+    """
     if kind == "nft":
         family, table, _chains, _sets = _nft_words(name)
         lines = [
@@ -275,10 +281,30 @@ def rehearse(kind: str, name: str, content: Content, own: set[str]) -> None:
             if key(rule) in own
         ]
         run_nft("".join(lines), test=True)
+        _load_apart(family, table, content, own)
         return
     backend, family, table, _chains = _words(name)
     found = [rule for rules in content["chains"].values() for rule in rules or () if key(rule) in own]
     run_iptables(backend, family, "\n".join([f"*{table}", *found, "COMMIT", ""]), test=True)
+
+
+#: Nothing of it is data; the words behind it are.
+_LOAD = 'nft -f "$1" && nft list table "$2" "$3"'
+
+
+def _load_apart(family: str, table: str, content: Content, own: set[str]) -> None:
+    wanted = {chain: [plain(rule) for rule in rules or () if key(rule) in own] for chain, rules in content["chains"].items()}
+    text = "".join(f"chain {chain} {{\n" + "".join(f"{rule}\n" for rule in rules) + "}\n" for chain, rules in wanted.items())
+    with tempfile.NamedTemporaryFile("w", prefix="netops_fleet_", encoding="utf-8") as file:
+        file.write(f"table {family} {table} {{\n{text}}}\n")
+        file.flush()
+        done = command.run(["unshare", "--net", "sh", "-c", _LOAD, "sh", file.name, family, table], timeout=_TIMEOUT)
+    if not done.ok:
+        raise FilterError(f"tried in a namespace of its own: {done.why()}")
+    seen = [plain(line[2:]) for line in done.out.split("\n") if line[:2] == "\t\t"]
+    other = next((rule for rule in (one for rules in wanted.values() for one in rules) if rule not in set(seen)), None)
+    if other is not None:
+        raise FilterError(f"nft would show this rule in other words once it is put back: {other[:200]}")
 
 
 # --- nft
