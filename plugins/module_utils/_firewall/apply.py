@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety.objects impor
 OWNER = "firewall_consolidate"
 _PATIENCE = 10.0
 _COUNTS = re.compile(r"\A\[(\d+):(\d+)\] |\bcounter packets (\d+) bytes (\d+)")
+#: Makes what loads the ipsets of a plan at the next boot, before any rule.
+Persist = Callable[[dict[str, Any]], list[Difference]]
 #: The argument spec of the module; its documentation stands in plugins/modules/firewall_consolidate.py.
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["planned", "applied"], "default": "planned"},
@@ -125,7 +128,7 @@ def _told(plan: dict[str, Any], path: str, rules: int | None = None) -> dict[str
     }
 
 
-def applied(params: dict[str, Any], folder: str, check: bool, root: str) -> dict[str, Any]:
+def applied(params: dict[str, Any], folder: str, check: bool, root: str, persist: Persist | None) -> dict[str, Any]:
     """state: applied. Raises PlanError, ChangeError, journal.JournalError, lock.Busy, objects.ObjectError, OSError."""
     path = params["path"]
     if not path:
@@ -136,16 +139,24 @@ def applied(params: dict[str, Any], folder: str, check: bool, root: str) -> dict
         return {**_told(plan, path), "changed": bool(plan["chains"]), "diff": consolidate.difference(plan), **_NO_CHANGE}
     plan = consolidate.read(path)
     if check:
-        return _applied(params, plan, path, folder, root, check=True)
+        return _applied(params, plan, path, folder, root, persist, check=True)
     change.open_folder(folder)
     with lock.Lock(folder, OWNER, wait=_PATIENCE):
         notes = change.overdue(folder)
-        result = _applied(params, plan, path, folder, root, check=False)
+        result = _applied(params, plan, path, folder, root, persist, check=False)
         result["notes"] = notes + result["notes"]
         return result
 
 
-def _applied(params: dict[str, Any], plan: dict[str, Any], path: str, folder: str, root: str, check: bool) -> dict[str, Any]:
+def _applied(
+    params: dict[str, Any],
+    plan: dict[str, Any],
+    path: str,
+    folder: str,
+    root: str,
+    persist: Persist | None,
+    check: bool,
+) -> dict[str, Any]:
     result = {**_told(plan, path), "changed": False, "change": None, "confirm_within": None, "diff": {"before": "", "after": ""}}
     if _already(plan):
         return result
@@ -156,8 +167,9 @@ def _applied(params: dict[str, Any], plan: dict[str, Any], path: str, folder: st
     changes = work.differences(real=not check)
     _try_the_way_back(changes)
     if params["persist"]:
-        more, notes = boot_files.changes(plan, root)
-        changes += more
+        sets = persist(plan) if persist is not None else []
+        more, notes = boot_files.changes(plan, root, bool(sets))
+        changes += [*sets, *more]
         result["notes"] += notes
     result.update(changed=bool(changes), diff=consolidate.difference(plan))
     if check or not changes:
@@ -429,8 +441,10 @@ def _try_the_way_back(changes: list[Difference]) -> None:
             raise PlanError(f"{one.target}: its rules could not be put back as they are listed: {error.strerror}") from None
 
 
-def run(params: dict[str, Any], check: bool, folder: str = journal.FOLDER, root: str = "") -> dict[str, Any]:
-    """What the module returns. root: of the host's files, for tests."""
+def run(
+    params: dict[str, Any], check: bool, folder: str = journal.FOLDER, root: str = "", persist: Persist | None = None
+) -> dict[str, Any]:
+    """What the module returns. root: of the host's files, for tests. persist: what loads ipsets at the next boot."""
     for name, low, high in (("minimum", 2, 1 << 20), ("deadman", 10, 3600)):
         value = params[name]
         if not low <= value <= high and not (name == "deadman" and value == 0):
@@ -439,4 +453,4 @@ def run(params: dict[str, Any], check: bool, folder: str = journal.FOLDER, root:
         raise PlanError(f"prefix is {params['prefix']!r}; allowed are a letter, then up to 11 letters, digits and underscores")
     if params["state"] == "planned":
         return planned(params, folder, check)
-    return applied(params, folder, check, root)
+    return applied(params, folder, check, root, persist)

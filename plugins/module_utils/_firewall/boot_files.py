@@ -52,8 +52,11 @@ class _File:
         return str(self.state.get("text", ""))
 
 
-def changes(plan: dict[str, Any], root: str = "") -> tuple[list[Difference], list[str]]:
-    """(files to be written, what the reader should know). root: of the host's files, for tests. Changes nothing."""
+def changes(plan: dict[str, Any], root: str = "", sets_loaded: bool = False) -> tuple[list[Difference], list[str]]:
+    """(files to be written, what the reader should know). Changes nothing.
+
+    root: of the host's files, for tests. sets_loaded: something else loads the ipsets before any rule.
+    """
     found: list[Difference] = []
     notes: list[str] = []
     native = [one for one in plan["chains"] if one["backend"] == NFT]
@@ -63,7 +66,7 @@ def changes(plan: dict[str, Any], root: str = "") -> tuple[list[Difference], lis
     others = [one for one in plan["chains"] if one["backend"] != NFT]
     if others:
         for four, six, sets, needed in IPTABLES_FILES:
-            _iptables_files(root, (four, six), sets, needed, others, plan["sets"], found, notes)
+            _iptables_files(root, (four, six), sets, "" if sets_loaded else needed, others, plan["sets"], found, notes)
     return found, notes
 
 
@@ -108,7 +111,7 @@ def _iptables_files(
     found: list[Difference],
     notes: list[str],
 ) -> None:
-    """Rules of both families and their sets; nothing where sets are not loaded first."""
+    """Rules of both families and their sets; nothing where sets are not loaded first. needed: "" when that is settled."""
     loaded: list[Difference] = []
     wanted: list[dict[str, Any]] = []
     for path, family in zip(rules, ("ip", "ip6")):
@@ -116,7 +119,7 @@ def _iptables_files(
         file = _read(root + path, notes) if mine else None
         if file is None:
             continue
-        if not _sets_first(root, needed):
+        if needed and not _sets_first(root, needed):
             _left(notes, path, f"nothing loads ipsets before it ({needed} is not there)")
             continue
         tools = _tools(family, mine[0]["backend"])
@@ -134,7 +137,9 @@ def _iptables_files(
             continue
         wanted += used
         loaded.append(Difference(Object("file", file.path), file.state, {**file.state, "text": text}))
-    if loaded:
+    if loaded and not needed:
+        found += loaded
+    elif loaded:
         # Sets before rules, here and on the way back in the other order.
         file = _read(root + sets_path, notes)
         before = None if file is None else file.state
