@@ -208,7 +208,8 @@ class Segment:
         ]
 
     def __enter__(self) -> Segment:
-        lines = [f"ip link add {self.prefix}br type bridge", f"ip link set {self.prefix}br up", "mkdir -p /tmp/lvs"]
+        bridge = f"{self.prefix}br"
+        lines = ["modprobe ip_vs", f"ip link add {bridge} type bridge", f"ip link set {bridge} up", "mkdir -p /tmp/lvs"]
         for host in ["cl", *self.directors, *self.servers]:
             lines += self._host(host)
         self.guest.sh("\n".join(lines))
