@@ -23,6 +23,11 @@ options:
       - The traffic the diagnosis is about, V(tcp/1678) for a service on the hosts, V(tcp/192.0.2.7:443) or
         V(tcp/[2001:db8::7]:443) for one they must reach. Empty means that only the general checks are made.
     type: str
+  symptom:
+    description:
+      - What is seen. The report then gives each host one answer, or a list of what is excluded.
+      - One of V(port), V(pair), V(latency), V(pods), V(dns), V(firewall), V(nic), V(loss). V(port) and V(pair) need O(target).
+    type: str
   output:
     description:
       - Folder on the controller that holds the runs. A relative path starts at the directory ansible-playbook was started in.

@@ -9,6 +9,7 @@ It uses nothing of the collection. Some questions only make traffic for a while 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import sys
@@ -145,6 +146,18 @@ def _send_as(sock: socket.socket, source: bytes, there: bytes, payload: bytes) -
     sock.send(head + payload)
 
 
+def growing(path: str, seconds: str, template: str) -> bool:
+    """Writes a file of counters again and again, with ``@`` as a number that grows."""
+    until = time.monotonic() + float(seconds)
+    number = 100
+    while time.monotonic() < until:
+        number += 1
+        with open(path, "w", encoding="ascii") as file:
+            file.write(template.replace("@", str(number)).replace("\\n", "\n") + "\n")
+        time.sleep(0.02)
+    return True
+
+
 def requests(address: str, port: str, seconds: str) -> bool:
     """Request after request, forty at a time."""
     until = time.monotonic() + float(seconds)
@@ -161,7 +174,39 @@ def requests(address: str, port: str, seconds: str) -> bool:
     return True
 
 
-QUESTIONS = {one.__name__: one for one in (connect, serves, http, ping, name, burst, carrier, flood, connections, syns, requests)}
+def attach(how: str, link: str, port: str) -> bool:
+    """Holds a BPF program (tcx, tc or xdp) that drops TCP over IPv4 to the port, until this process ends."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from tests.kernel import bpf_tools as tools
+
+    insn = tools.insn
+    if how == "xdp":
+        code = (
+            insn(0x61, 2, 1, 0) + insn(0x61, 3, 1, 4)  # r2, r3 = the packet's begin and end
+            + insn(0xBF, 4, 2) + insn(0x07, 4, imm=38) + insn(0x2D, 4, 3, 8)  # too short: pass
+            + insn(0x69, 5, 2, 12) + insn(0x55, 5, 0, 6, socket.htons(0x0800))
+            + insn(0x71, 5, 2, 23) + insn(0x55, 5, 0, 4, 6)
+            + insn(0x69, 5, 2, 36) + insn(0x55, 5, 0, 2, socket.htons(int(port)))
+            + tools.constant(1) + tools.constant(2)
+        )  # fmt: skip
+        step = {"how": "xdp_link", "type": "xdp", "mode": "generic"}
+    else:
+        code = (
+            insn(0xBF, 6, 1)
+            + insn(0x28, imm=12) + insn(0x55, 0, 0, 6, 0x0800)
+            + insn(0x30, imm=23) + insn(0x55, 0, 0, 4, 6)
+            + insn(0x28, imm=36) + insn(0x55, 0, 0, 2, int(port))
+            + tools.constant(2) + tools.constant(-1)
+        )  # fmt: skip
+        step = {"how": how, "type": "sched_cls", "direction": "ingress", "priority": 1}
+    tools.hold([{**step, "code": code.hex(), "name": "guard_port", "dev": link}])
+    print("ready", flush=True)
+    signal.pause()
+    return True
+
+
+_ALL = (connect, serves, http, ping, name, burst, carrier, flood, connections, syns, requests, growing, attach)
+QUESTIONS = {one.__name__: one for one in _ALL}
 
 if __name__ == "__main__":
     sys.exit(0 if QUESTIONS[sys.argv[1]](*sys.argv[2:]) else 1)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,12 +16,18 @@ import yaml
 
 from tests.faults.world import World
 
-FAULTS = Path(__file__).resolve().parent / "corpus"
-HEALTHY = FAULTS.parent / "healthy"
+ROOT = Path(__file__).resolve().parents[2]
+#: They ship with the collection: the same files are what a drill injects.
+FAULTS = ROOT / "roles" / "drill" / "faults"
+HEALTHY = Path(__file__).resolve().parent / "healthy"
 _KEYS = {
-    "summary", "rows", "drill", "target", "ask", "window", "setup", "during", "inject", "revert", "peer", "traffic", "symptom",
-    "expect", "also", "substituted",
+    "summary", "rows", "drill", "fleet", "target", "ask", "window", "setup", "during", "inject", "revert", "peer", "traffic",
+    "symptom", "expect", "also", "substituted",
 }  # fmt: skip
+
+
+#: Counted for all namespaces together: what else the machine does meanwhile is no part of the world.
+_OF_THE_MACHINE = ("softnet-drops",)
 
 
 class CorpusError(Exception):
@@ -50,7 +57,7 @@ class Outcome:
     after: list[dict[str, Any]] = field(default_factory=list)
 
     def told(self) -> str:
-        return "; ".join(f"{one['id']} [{one['subject']}]" for one in self.findings) or "nothing"
+        return "; ".join(f"{one['id']} [{one['subject']}] {one['summary']}" for one in self.findings) or "nothing"
 
 
 def load(folder: Path) -> list[Entry]:
@@ -74,7 +81,7 @@ def is_expected(finding: dict[str, Any], expect: dict[str, Any]) -> bool:
 def run(entry: Entry) -> Outcome:
     """Inject, see the symptom, diagnose, take back, see that the symptom is gone and the diagnosis silent."""
     own_resolver = any("stop_resolver" in (entry[phase] or {}) for phase in ("setup", "during"))
-    with World(own_resolver) as world:
+    with World(own_resolver, int(entry["fleet"] or 0)) as world:
         if entry["setup"]:
             _setup(world, entry["setup"])
         _symptom(world, entry, works=True, when="before the fault")
@@ -87,8 +94,8 @@ def run(entry: Entry) -> Outcome:
             world.host.shell(entry["inject"])
         traffic = _traffic(world, entry)
         _symptom(world, entry, works=False, when="during the fault")
-        evidence, seconds = world.collect(entry["target"], entry["ask"] or {}, float(entry["window"] or 0))
-        outcome = Outcome(entry.name, seconds, evidence["findings"])
+        findings, seconds = _diagnose(world, entry)
+        outcome = Outcome(entry.name, seconds, findings)
         expect = entry["expect"]
         outcome.first = bool(outcome.findings) and is_expected(outcome.findings[0], expect)
         known = [expect, *({"id": name} for name in entry["also"] or [])]
@@ -102,22 +109,35 @@ def run(entry: Entry) -> Outcome:
             world.peer.shell(peer["revert"])
         if entry["revert"] or peer.get("revert"):
             _symptom(world, entry, works=True, when="after it was taken back")
-            evidence, _seconds = world.collect(entry["target"], entry["ask"] or {}, float(entry["window"] or 0))
-            outcome.after = evidence["findings"]
+            outcome.after = _diagnose(world, entry)[0]
         return outcome
 
 
 def run_healthy(entry: Entry) -> Outcome:
-    with World() as world:
+    with World(fleet=int(entry["fleet"] or 0)) as world:
         if entry["setup"]:
             _setup(world, entry["setup"])
         _symptom(world, entry, works=True, when="on the healthy host")
         traffic = _traffic(world, entry)
-        evidence, seconds = world.collect(entry["target"], entry["ask"] or {}, float(entry["window"] or 0))
+        findings, seconds = _diagnose(world, entry)
         for process in traffic:
             process.terminate()
             process.wait()
-        return Outcome(entry.name, seconds, evidence["findings"], stray=list(evidence["findings"]))
+        return Outcome(entry.name, seconds, findings, stray=list(findings))
+
+
+def _diagnose(world: World, entry: Entry) -> tuple[list[dict[str, Any]], float]:
+    """(findings of the host, seconds): by itself, or compared with the rest of a fleet."""
+    asked = (entry["target"], entry["ask"] or {}, float(entry["window"] or 0))
+    begun = time.monotonic()
+    if entry["fleet"]:
+        with tempfile.TemporaryDirectory() as folder:
+            findings = world.report(*asked, Path(folder))
+        seconds = time.monotonic() - begun
+    else:
+        evidence, seconds = world.collect(*asked)
+        findings = evidence["findings"]
+    return [one for one in findings if one["id"] not in _OF_THE_MACHINE], seconds
 
 
 def _setup(world: World, steps: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 import struct
@@ -68,13 +69,18 @@ def stuck(address: str, port: str, backlog: str) -> None:
     server.close()
 
 
-def leaking(address: str, port: str) -> None:
-    """Accepts and never closes."""
+def leaking(address: str, port: str, files: str = "0") -> None:
+    """Accepts and never closes; files: so many descriptors it may have."""
+    if int(files):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))
     server = _listening(address, int(port), 4096)
     ready()
     kept = []
     while True:
-        kept.append(server.accept()[0])
+        try:
+            kept.append(server.accept()[0])
+        except OSError:
+            time.sleep(0.05)  # no descriptor is left
 
 
 def dns(address: str, code: str = "0", answer: str = "10.77.0.2") -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ ENVIRONMENT = {
     "FAR4": "10.88.0.1",
     "FAR6": "fd88::1",
 }
+#: A folder that host and peer share, for certificates; made and removed with each world.
+SHARED = f"/tmp/nf-faults-{os.getpid()}"
 _PREPARE = """
 mount -t tmpfs none /mnt
 mkdir /mnt/etc /mnt/machine /mnt/bin
@@ -44,6 +47,8 @@ for file in cpu memory io; do
   printf 'some avg10=0.00 avg60=0.00 avg300=0.00 total=0\\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\\n' >/mnt/machine/$file
   [ ! -e /proc/pressure/$file ] || mount --bind /mnt/machine/$file /proc/pressure/$file
 done
+cat /proc/diskstats >/mnt/machine/diskstats; mount --bind /mnt/machine/diskstats /proc/diskstats
+: >/mnt/machine/kmsg; mount --bind /mnt/machine/kmsg /dev/kmsg
 mount -t tmpfs none /usr/local/sbin
 echo ready
 exec cat
@@ -86,7 +91,10 @@ class Place(Namespace):
         return {
             **Namespace.environment(),
             **ENVIRONMENT,
+            "SHARED": SHARED,
+            "SSL_CERT_FILE": f"{SHARED}/ca.pem",
             "ASK": f"{sys.executable} {HERE / 'ask.py'}",
+            "CERTIFY": f"sh -eu {HERE / 'certify.sh'}",
             "SERVE": f"{sys.executable} {HERE / 'services.py'}",
             "PYTHON": sys.executable,
             "BPF": f"{sys.executable} {HERE.parent / 'kernel' / 'bpf_tools.py'}",
@@ -119,13 +127,17 @@ class Place(Namespace):
 class World:
     """Use as a context manager. host: the one that is diagnosed. peer: its gateway, resolver, time server and only peer."""
 
-    def __init__(self, own_resolver: bool = False) -> None:
-        """own_resolver: a name server that can be ended by itself."""
+    def __init__(self, own_resolver: bool = False, fleet: int = 0) -> None:
+        """own_resolver: a name server that can be ended by itself. fleet: so many more hosts, 10.77.0.11 and on."""
+        self.others: list[Place] = []
         self.places: list[Place] = []
+        Path(SHARED).mkdir(mode=0o700, exist_ok=True)
         try:
             self.host, self.peer = self._place(), self._place()
             self._wire()
             self._services(own_resolver)
+            for number in range(fleet):
+                self._join(number)
         except BaseException:
             self.remove()
             raise
@@ -171,8 +183,49 @@ class World:
             steady.append("dns 10.77.0.2")
         self.peer.serve("many", *steady)
 
-    def collect(self, target: str | None, ask: dict[str, Any], window: float) -> tuple[dict[str, Any], float]:
-        """(evidence of the host, seconds it took)."""
+    def _join(self, number: int) -> None:
+        """Another host of the segment: the gateway's end of the first link becomes a port of a bridge."""
+        other, port = self._place(), f"port{number + 1}"
+        if not self.others:
+            self.peer.shell(
+                "ip link set eth0 down; ip link set eth0 name port0; ip link add eth0 type bridge forward_delay 0\n"
+                "ip addr flush dev port0; ip link set port0 master eth0; ip link set port0 up; ip link set eth0 up\n"
+                "ip addr add $PEER4/24 dev eth0; ip -6 addr add $PEER6/64 dev eth0 nodad"
+            )
+        words = ["ip", "-n", other.name, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", self.peer.name]
+        subprocess.run(words, check=True)
+        self.peer.shell(f"ip link set {port} master eth0; ip link set {port} up")
+        other.shell(
+            f"ip addr add 10.77.0.{11 + number}/24 dev eth0; ip -6 addr add fd77::{11 + number}/64 dev eth0 nodad\n"
+            "ip link set eth0 up; ip route add default via $GATEWAY4; ip -6 route add default via $GATEWAY6"
+        )
+        other.serve("web", "::", PORT)
+        self.others.append(other)
+
+    def report(self, target: str | None, ask: dict[str, Any], window: float, folder: Path) -> list[dict[str, Any]]:
+        """Findings of the first host once all hosts of the fleet were read and compared, as the controller does it."""
+        from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import report
+        from tests.unit import evidence_samples as samples
+
+        addresses = {"host-00": "10.77.0.1", **{f"host-{n + 1:02d}": f"10.77.0.{11 + n}" for n in range(len(self.others))}}
+        names = list(addresses)
+        collected = {}
+        for place, name in zip([self.host, *self.others], names):
+            ring = names[names.index(name) + 1 :] + names[: names.index(name)]
+            peers = [{"host": one, "address": addresses[one]} for one in ring[:3]]
+            collected[name] = self.collect(target, {"peers": peers, **ask}, window, place)[0]
+        folder.chmod(0o700)
+        target_of = collected["host-00"]["target"]
+        built = report.build(samples.run(folder, collected, target=target_of))
+        hosts = json.loads(Path(built.json).read_text(encoding="utf-8"))["hosts"]
+        found: list[dict[str, Any]] = next(one["findings"] for one in hosts if one["name"] == "host-00")
+        return found
+
+    def collect(
+        self, target: str | None, ask: dict[str, Any], window: float, place: Place | None = None
+    ) -> tuple[dict[str, Any], float]:
+        """(evidence of the host, or of another place, seconds it took)."""
+        place = place or self.host
         params = {
             "target": target,
             "window": window,
@@ -182,10 +235,10 @@ class World:
             "ntp": [],
             "peers": [{"host": "gateway", "address": ENVIRONMENT["PEER4"]}],
             "set_elements": 4096,
-            "probe_timeout": 0.7,
+            "probe_timeout": 1.5,
             **ask,
         }
-        done = self.host.run([sys.executable, "-c", COLLECT, json.dumps(params)], env=self.host.environment())
+        done = place.run([sys.executable, "-c", COLLECT, json.dumps(params)], env=place.environment())
         found = json.loads(done.stdout.splitlines()[-1])
         return found["evidence"], found["seconds"]
 
@@ -198,3 +251,4 @@ class World:
     def remove(self) -> None:
         for place in self.places:
             place.remove()
+        shutil.rmtree(SHARED, ignore_errors=True)

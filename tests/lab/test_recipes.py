@@ -38,7 +38,6 @@ RECIPES.pop("", None)
 def test_every_finding_of_the_fleet_has_a_recipe() -> None:
     wanted = {
         "bpf-program-foreign",
-        "peer-cannot-connect",
         "sysctl-differs",
         "resolver-differs",
         "rule-differs",

@@ -20,7 +20,7 @@ _DEAD = ("timeout", "unreachable")
 
 
 def find(facts: Facts) -> list[Finding]:
-    return links(facts) + neighbours(facts) + resolvers(facts) + clock(facts)
+    return links(facts) + duplicates(facts) + neighbours(facts) + resolvers(facts) + clock(facts)
 
 
 def links(facts: Facts) -> list[Finding]:
@@ -86,6 +86,28 @@ def _unnumbered(facts: Facts, name: str) -> bool:
         for one in facts.items("routes")
         if not str(one.get("dst")).startswith(("fe80:", "ff00:", "169.254."))
     )
+
+
+def duplicates(facts: Facts) -> list[Finding]:
+    """IPv6 addresses that another host of the segment has: the kernel asked before it used them. IPv4 is left to the fleet."""
+    return [
+        Finding(
+            id="address-duplicate",
+            grade="proven",
+            severity="critical",
+            subject=one["address"],
+            summary=f"{one['address']} on {one['link']} is not used: another host of the segment has it.",
+            evidence=[f"{one['address']} dev {one['link']}: dadfailed"],
+            fix=[
+                "# give it another address, then:",
+                f"ip -6 addr del {_plain(one['address'])}/{one['prefix']} dev {word(one['link'])}",
+            ],
+            requirement=["D19", "D25"],
+            data={"address": one["address"], "dev": one["link"]},
+        )
+        for one in facts.items("addresses")
+        if "dadfailed" in (one.get("flags") or [])
+    ]
 
 
 def neighbours(facts: Facts) -> list[Finding]:

@@ -140,15 +140,33 @@ def _by_black_hole(_facts: Facts, cause: Finding, other: Finding) -> bool:
     return other.id == "tcp-retransmits"
 
 
+def _by_machine(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    """A program that is starved answers late, and its queues fill."""
+    if cause.id == "descriptors-exhausted":
+        return other.id in ("accept-queue-overflow", "connections-piled-up")
+    if cause.id == "oom-killed":
+        return other.id == "memory-short"
+    return other.id in ("accept-queue-overflow", "udp-receive-drops") and cause.id == "service-throttled"
+
+
+def _by_ipsec(_facts: Facts, _cause: Finding, other: Finding) -> bool:
+    return _unreachable(other) or other.id == "tcp-retransmits"
+
+
 #: (cause, whether it explains another finding), the lowest layer first: each consequence goes to the deepest cause.
 _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("interface-no-carrier", _by_link),
     ("neighbour-failed", _by_neighbour),
+    ("ipsec-drops", _by_ipsec),
+    ("oom-killed", _by_machine),
+    ("descriptors-exhausted", _by_machine),
+    ("service-throttled", _by_machine),
     ("route-refuses", _by_route),
     ("route-missing", _by_route),
     ("route-detour", _by_route),
     ("firewall-drops-target", _by_rule),
     ("firewall-drops-target", _by_reverse_path),
+    ("firewall-drops-outgoing", _by_route),
     ("firewall-drops-answers", _by_rule),
     ("mtu-black-hole", _by_black_hole),
     ("ephemeral-ports-exhausted", _by_ports),

@@ -163,16 +163,19 @@ def _read(found: _Collection, options: Options) -> model.Ruleset | None:
     from ansible_collections.netops.fleet.plugins.module_utils._evidence.conntrack import Conntrack
     from ansible_collections.netops.fleet.plugins.module_utils._evidence.drop_reasons import DropReasons
     from ansible_collections.netops.fleet.plugins.module_utils._evidence.drops import Drops
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence.machine import Machine
 
     begun = time.monotonic()
-    drops, tracking, reasons = Drops(), Conntrack(), DropReasons()
-    counters, entries = drops.begin(), tracking.begin()
+    drops, tracking, reasons, machine = Drops(), Conntrack(), DropReasons(), Machine()
+    counters, entries, load = drops.begin(), tracking.begin(), machine.begin()
     tracing = reasons.begin() if options.window > 0 else None
     try:
         kept: list[model.Ruleset] = []
         readers = {"firewall": lambda: _rules(options, kept), **_network_readers(options)}
         waiting = [_Background(found, name, reader) for name, reader in readers.items()]
         _read_kernel(found, options)
+        listeners = (found.sections.get("sockets") or {}).get("listeners") or []
+        machine.watch(load, listeners)
         for background in waiting:
             background.finish()
         if "probes" not in readers:
@@ -185,6 +188,7 @@ def _read(found: _Collection, options: Options) -> model.Ruleset | None:
             found.skip("drop_reasons", "no window to count them in")
     found.read("drops", lambda: drops.end(counters))
     found.read("conntrack", lambda: tracking.end(entries))
+    found.read("machine", lambda: machine.end(load, listeners))
     return kept[0] if kept else None
 
 
@@ -282,6 +286,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
         fdcensus,
         hooks,
         interrupts,
+        kernel_log,
         links,
         locality,
         neighbours,
@@ -298,6 +303,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
     found.read("neighbours", neighbours.read)
     found.read("switches", switches.read)
     found.read("interrupts", interrupts.read)
+    found.read("kernel_log", kernel_log.read)
     physical = [link["name"] for link in found.sections.get("links") or [] if link.get("physical")]
     found.read("sysctls", lambda: sysctls.read(physical))
     target = options.target

@@ -15,12 +15,14 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     interrupts,
     locality,
     losses,
+    machine,
     naming,
     pairs,
     parameters,
     ports,
     queues,
     reach,
+    tls,
     transport,
     ways,
 )
@@ -42,6 +44,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found = ports.find(facts, walked.moved()) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
     found += basics.find(facts) + reach.find(facts) + parameters.find(facts)
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
+    found += tls.find(facts) + machine.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)
     found += pairs.find(facts)  # what stops this host as a sender is no answer about its own service

@@ -22,7 +22,7 @@ CONNTRACK_SHARE = 0.8
 
 
 def find(facts: Facts) -> list[Finding]:
-    return softnet(facts) + nic(facts) + qdisc(facts) + conntrack(facts)
+    return softnet(facts) + nic(facts) + qdisc(facts) + conntrack(facts) + ipsec(facts)
 
 
 def _grown(facts: Facts, layer: str) -> dict[str, int]:
@@ -150,5 +150,38 @@ def conntrack(facts: Facts) -> list[Finding]:
             ],
             requirement=["D13", "D20"],
             data={"count": count, "max": limit},
+        )
+    ]
+
+
+#: What the kernel's counters of IPsec point at (Documentation/networking/xfrm_proc.rst).
+_IPSEC = {
+    "XfrmInNoStates": "packets come in for which no state was agreed on: the keys of the two sides differ, or one side restarted",
+    "XfrmOutNoStates": "a policy demands IPsec and no state was agreed on: does the key daemon run, and reach the peer?",
+    "XfrmInStateProtoError": "packets do not decrypt: the keys differ",
+    "XfrmInStateSeqError": "packets come too late or twice for the replay window",
+    "XfrmInTmplMismatch": "packets come in the clear, or in another way than the policy demands",
+    "XfrmInNoPols": "no policy allows what was decrypted",
+    "XfrmOutPolBlock": "a policy blocks what is sent",
+    "XfrmInPolBlock": "a policy blocks what comes in",
+}
+
+
+def ipsec(facts: Facts) -> list[Finding]:
+    """Packets that IPsec's policies and states did not let through."""
+    grown = _grown(facts, "ipsec")
+    if not grown:
+        return []
+    worst = max(grown, key=lambda name: grown[name])
+    return [
+        Finding(
+            id="ipsec-drops",
+            grade="proven",
+            severity="critical",
+            subject=worst,
+            summary=f"IPsec dropped {sum(grown.values())} packets {window(facts)}: {_IPSEC.get(worst, worst)}.",
+            evidence=[f"{name} grew by {count} {window(facts)}" for name, count in sorted(grown.items())],
+            fix=["ip xfrm policy", "ip -s xfrm state", "# then the log of the key daemon (strongSwan: swanctl --list-sas)"],
+            requirement=["D21"],
         )
     ]

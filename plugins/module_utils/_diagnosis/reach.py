@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import tls
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, shown_address
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
@@ -69,7 +70,7 @@ def pings(facts: Facts) -> list[Finding]:
 def https(facts: Facts) -> list[Finding]:
     out = []
     for one in facts.probes("http"):
-        if one.get("status") == "ok":
+        if one.get("status") == "ok" or tls.explained(one):
             continue
         detail = f": {one['detail']}" if one.get("detail") else ""
         code = f" (HTTP {one['code']})" if one.get("code") else ""

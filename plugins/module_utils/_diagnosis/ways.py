@@ -26,7 +26,13 @@ _MOST_WANTED = 64
 
 
 def find(facts: Facts, walked: Verdicts) -> list[Finding]:
-    return routes(facts, walked) + reverse_path(facts) + answers(facts, walked) + limits(facts, walked)
+    return [
+        *routes(facts, walked),
+        *reverse_path(facts),
+        *answers(facts, walked),
+        *limits(facts, walked),
+        *outgoing(facts),
+    ]
 
 
 def wanted(facts: Facts) -> dict[str, str]:
@@ -198,6 +204,71 @@ def _answers(facts: Facts, walker: walk.Walker, hit: list[tuple[Flow, Packet, wa
         + ["the request itself is accepted: the loss is one-way"],
         letpass.commands(lambda without: walker.outgoing(packet, without), packet, decision),
         ["D10", "D15", "D33"],
+        data,
+    )
+
+
+def outgoing(facts: Facts) -> list[Finding]:
+    """Services elsewhere that give no answer: is it a rule of this host that drops what it sends to them?"""
+    silent: dict[tuple[str, str, int], str] = {}
+    asked: dict[str, list[str]] = {}
+    for one in (facts.section("names") or {}).get("lookups") or []:
+        asked.setdefault(str(one["server"]), []).append(str(one["status"]))
+    for server, statuses in asked.items():
+        if all(status in ("timeout", "unreachable") for status in statuses):
+            silent["udp", server, 53] = "resolver"
+    for one in (facts.section("clock") or {}).get("servers") or []:
+        if one.get("offset_s") is None:
+            silent["udp", str(one.get("server")), 123] = "time server"
+    for one in facts.probes("http"):
+        port = _port_of(str(one.get("target")))
+        if one.get("status") in ("timeout", "unreachable", "prohibited") and one.get("address") and port:
+            silent["tcp", str(one["address"]), port] = "endpoint"
+    silent = {key: role for key, role in silent.items() if _outside(facts, key[1])}
+    ruleset = facts.ruleset() if silent else None
+    if ruleset is None:
+        return []
+    walker = walk.Walker(ruleset, router_of(facts), way_out=facts.way_out)
+    grouped: dict[int, tuple[Packet, walk.Decision, list[str]]] = {}
+    for (proto, address, port), role in list(silent.items())[:_MOST_WANTED]:
+        packet = Packet(
+            family=6 if ":" in address else 4, proto=17 if proto == "udp" else 6, daddr=address, sport=49152, dport=port,
+            iif="", own=True, tcp_flags=2 if proto == "tcp" else None,
+        )  # fmt: skip
+        decision = walker.outgoing(packet)
+        if decision.verdict in (walk.DROP, walk.REJECT) and decision.object is None:
+            one = grouped.setdefault(id(decision.rule or decision.chain), (packet, decision, []))
+            one[2].append(f"{role} {address} ({proto}/{port})")
+    return [_outgoing(walker, packet, decision, who) for packet, decision, who in grouped.values()]
+
+
+def _port_of(url: str) -> int | None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+
+
+def _outgoing(walker: walk.Walker, packet: Packet, decision: walk.Decision, who: list[str]) -> Finding:
+    rule, chain = decision.rule, decision.chain
+    data: dict[str, Any] = {"addresses": [one.split()[-2] for one in who], "verdict": decision.verdict}
+    if rule is not None:
+        subject, said = rule.where(), f": {rule.text}"
+        data.update(rule={key: value for key, value in rule.to_dict().items() if key != "parts"})
+    else:
+        subject, said = (f"{chain.backend} {chain.family} {chain.table} {chain.name} policy {chain.policy}" if chain else "?"), ""
+    return Finding(
+        "firewall-drops-outgoing",
+        "proven",
+        "critical",
+        subject,
+        f"{subject} drops what this host sends to the {who[0]}{said}",
+        [f"gives no answer, and its packets end here: {one}" for one in who[:8]],
+        letpass.commands(lambda without: walker.outgoing(packet, without), packet, decision),
+        ["D09", "D15"],
         data,
     )
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""Packets lost, by layer, as differences over a window: NIC, driver, softnet, qdisc, netfilter, IP, TCP, UDP, socket.
+"""Packets lost, by layer, as differences over a window: NIC, driver, softnet, qdisc, netfilter, IP, TCP, UDP, socket, IPsec.
 
 ``begin`` takes the first reading, ``end`` the second; what lies between them is the caller's, so that other readers work
 while the window runs. Totals since boot are never a finding: they are there so that a difference can be judged.
@@ -21,7 +21,7 @@ from typing import Any
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap, Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool, netlink, procfs, rtnl, sockdiag
 
-LAYERS = ("nic", "driver", "softnet", "qdisc", "netfilter", "ip", "tcp", "udp", "socket")
+LAYERS = ("nic", "driver", "softnet", "qdisc", "netfilter", "ip", "tcp", "udp", "socket", "ipsec")
 
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64, _IFLA_PARENT_DEV_NAME, _IFLA_INFO_KIND = 3, 18, 23, 56, 1
 #: struct rtnl_link_stats64, in order; what is no loss is skipped below.
@@ -351,6 +351,9 @@ def _protocols(snapshot: Snapshot) -> None:
         except OSError as error:
             _gap(snapshot, "ip", procfs.reason(error))
             _gap(snapshot, "udp", procfs.reason(error))
+    ipsec = procfs.text_or_none("/proc/net/xfrm_stat")
+    if ipsec is not None:
+        snapshot.layers["ipsec"] = {name: value for name, value in procfs.flat_table(ipsec).items() if value}
     if read:
         snapshot.layers.update(ip=ip, tcp=tcp, udp=udp)
 

@@ -18,7 +18,7 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "dns": ("DNS", ("names",), ("dns", "resolver", "name", "lookup")),
     "clock": ("Clock", ("clock",), ("clock", "time", "ntp")),
     "sysctls": ("Sysctls", ("sysctls",), ("sysctl",)),
-    "neighbours": ("Neighbours", ("neighbours",), ("neighbour", "arp", "duplicate")),
+    "neighbours": ("Neighbours", ("neighbours",), ("neighbour", "arp", "duplicate", "mac")),
     "firewall": ("Firewall", ("firewall", "conntrack"), ("firewall", "rule", "nft", "iptables", "conntrack", "ipset", "nat")),
     "listeners": ("Listeners", ("sockets",), ("port", "listener", "listens", "accept", "connections", "service", "tls")),
     "probes": ("Probes", ("probes",), ("ping", "http", "target", "probe", "path", "unreachable")),
@@ -33,11 +33,42 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("links", "interrupts"),
         ("link", "interface", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc"),
     ),
+    "machine": (
+        "Machine",
+        ("machine", "kernel_log"),
+        ("cpu", "memory", "oom", "disk", "mount", "descriptors", "raid", "gpu", "kernel", "throttled"),
+    ),
     "peers": ("Peers", (), ("peer", "differs")),
 }
-EXACT = {"nic-drops": "drops", "resolver-differs": "dns", "service-off-node": "other"}
+EXACT = {
+    "nic-drops": "drops",
+    "resolver-differs": "dns",
+    "service-off-node": "other",
+    "hosts-file-overrides": "dns",
+    "name-unresolved": "dns",
+    "kernel-parameter-wrong": "sysctls",
+    "service-throttled": "machine",
+    "tcp-memory-pressure": "drops",
+    "tcp-retransmits": "drops",
+    "certificate-rejected": "probes",
+    "certificate-expires": "probes",
+}
 #: The order in which the columns are shown.
-ORDER = ("firewall", "hooks", "listeners", "routes", "neighbours", "links", "drops", "sysctls", "dns", "clock", "probes", "peers")
+ORDER = (
+    "firewall",
+    "hooks",
+    "listeners",
+    "routes",
+    "neighbours",
+    "links",
+    "drops",
+    "sysctls",
+    "dns",
+    "clock",
+    "machine",
+    "probes",
+    "peers",
+)
 OTHER = "other"
 
 

@@ -150,12 +150,15 @@ def fleet_findings(
     for kind, some in sorted(rest.items()):
         new += _listed("object-differs", "info", kind, some, evidence)
     if view is not None and silent:
-        suspect = next((one for one in new if one.id == "bpf-program-foreign" and one.grade == "likely"), None)
-        reach = _not_reached(host, evidence, view, suspect)
-        if cause is None:
+        suspects = [one for one in new if one.id == "bpf-program-foreign" and one.grade == "likely"]
+        reach = _not_reached(host, evidence, view)
+        for lines, data in (
+            [(cause["evidence"], cause.setdefault("data", {}))] if cause else [(one.evidence, one.data) for one in suspects]
+        ):
+            lines.append(f"consequence: {reach.summary}")
+            data.setdefault("consequences", []).append({"id": reach.id, "subject": reach.subject})
+        if cause is None and not suspects:
             new.append(reach)
-        else:
-            cause["evidence"].append(reach.summary)
     if view is not None and not silent:
         new += _disagreement(host, evidence, own, view)
     if clock is not None and (clock["low"] > CLOCK_LIMIT or clock["high"] < -CLOCK_LIMIT):
@@ -439,13 +442,11 @@ def _disagreement(host: str, evidence: dict[str, Any], own: list[dict[str, Any]]
     ]
 
 
-def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes, suspect: Finding | None) -> Finding:
+def _not_reached(host: str, evidence: dict[str, Any], view: PeerProbes) -> Finding:
     target = evidence["target"]
     shown = f"{target['proto']}/{target['port']}"
     name = clean(host, 100)
     fix = "# the packets are lost between the peers and the socket: see this host's coverage for what could not be checked"
-    if suspect is not None:
-        fix = f"# likely cause: {suspect.subject}; its own finding says how to detach it"
     return Finding(
         "peer-cannot-connect",
         "proven",

@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import target as targets
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import symptoms
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
 
 FAIL_ON = ("never", "critical", "warning", "any")
 #: Options of the role, without its prefix. The role's own names are in messages, because that is what people set.
 NAMES = (
     "target",
+    "symptom",
     "window",
     "output",
     "names",
@@ -45,6 +47,7 @@ def check(given: dict[str, Any], prefix: str = "diagnose_") -> dict[str, Any]:
     checker = _Checker(given, prefix)
     out: dict[str, Any] = {
         "target": checker.target(),
+        "symptom": checker.choice("symptom", "", tuple(symptoms.FLOWS)),
         "window": checker.number("window", 2.0, 0.0, 60.0),
         "timeout": int(checker.number("timeout", 120, 5, 3600)),
         "probe_peers": int(checker.number("probe_peers", 3, 0, 16)),
@@ -58,6 +61,9 @@ def check(given: dict[str, Any], prefix: str = "diagnose_") -> dict[str, Any]:
         "probe_timeout": checker.number("probe_timeout", 2.0, 0.1, 30.0),
         "output": checker.text("output", "reports"),
     }
+    if out["symptom"] in ("port", "pair") and out["target"] is None:
+        wanted = f"given with {prefix}target"
+        checker.wrong("symptom", out["symptom"], wanted, f"say which traffic, for example -e {prefix}target=tcp/1678")
     if out["window"] and out["timeout"] <= out["window"]:
         checker.wrong(
             "timeout", out["timeout"], f"more than {prefix}window ({out['window']:g} s)", "raise it or shorten the window"

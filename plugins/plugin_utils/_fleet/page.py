@@ -50,7 +50,13 @@ def write(out: IO[str], head: dict[str, Any], columns: list[str], records: Calla
     out.write(str(module.head(head, policy, style)))
     out.write(str(module.matrix_head(head, columns)))
     for index, record in enumerate(records()):
-        out.write(str(module.matrix_row(record, index, columns, worst(record), bool(head["run"]["target_text"]))))
+        out.write(
+            str(
+                module.matrix_row(
+                    record, index, columns, worst(record), bool(head["run"]["symptom"] or head["run"]["target_text"])
+                )
+            )
+        )
     out.write(str(module.matrix_foot(head)))
     for index, record in enumerate(records()):
         shown = record["findings"][:MAX_FINDINGS]

@@ -18,7 +18,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import checks, differences, pairs, peers, rank, schema, store
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import (
+    checks,
+    differences,
+    duplicates,
+    pairs,
+    peers,
+    rank,
+    schema,
+    store,
+    symptoms,
+)
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean, safe_name
 
 #: evidence -> (findings, answer): single-host findings computed again from the sections.
@@ -57,7 +67,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     """Write report.json and report.html into the run's folder; raises OSError and store.StoreError."""
     hosts = store.names(run)
     comparison = peers.Comparison(hosts, _answered(run, hosts), min_peers)
-    view, ends = differences.PeerView(), pairs.Pairs()
+    view, ends, doubles = differences.PeerView(), pairs.Pairs(), duplicates.Duplicates()
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as light, tempfile.TemporaryFile(dir=run.folder) as spool:
@@ -68,12 +78,13 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
                 comparison.count(stored.host, stored.evidence)
                 view.count(stored.host, stored.evidence, hosts)
                 ends.count(stored.host, stored.evidence)
+                doubles.count(stored.host, stored.evidence)
                 _lighten(stored)
             light.write(json.dumps(vars(stored), separators=(",", ":")).encode() + b"\n")
         light.seek(0)
         for line in light:
             stored = store.Stored(**json.loads(line))
-            record = _record(stored, comparison, view, ends, run.folder)
+            record = _record(stored, comparison, view, ends, doubles, run)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
             packed = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
@@ -108,7 +119,7 @@ def _answered(run: store.Run, hosts: dict[str, list[str]]) -> set[str]:
 
 
 #: The sections that findings about the fleet read. The others, the bulk of the evidence, are read once only.
-_KEPT = ("addresses", "hooks", "sockets")
+_KEPT = ("addresses", "hooks", "links", "routes", "sockets")
 
 
 def _rejudge(stored: store.Stored, judge: Judge) -> None:
@@ -132,7 +143,12 @@ def _lighten(stored: store.Stored) -> None:
 
 
 def _record(
-    stored: store.Stored, comparison: peers.Comparison, view: differences.PeerView, ends: pairs.Pairs, folder: str
+    stored: store.Stored,
+    comparison: peers.Comparison,
+    view: differences.PeerView,
+    ends: pairs.Pairs,
+    doubles: duplicates.Duplicates,
+    run: store.Run,
 ) -> dict[str, Any]:
     """One host of report.json."""
     evidence = stored.evidence
@@ -155,11 +171,12 @@ def _record(
             deviations = comparison.deviations(stored.host, evidence)
             if stored.file and any(one.kind == "rule" and one.usual is None for one in deviations):
                 # To say how an extra rule is removed, its handle is needed: rare enough to read the file again.
-                full = store.read_file(os.path.join(folder, stored.file), stored.host, checked=True).evidence
+                full = store.read_file(os.path.join(run.folder, stored.file), stored.host, checked=True).evidence
                 evidence["sections"]["firewall"] = (full or evidence)["sections"].get("firewall")
             found = differences.fleet_findings(
                 stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock")
             )
+            found += [one.to_dict() for one in doubles.findings(stored.host, evidence)]
             target = shown_target(evidence.get("target"))
             answer = differences.fleet_answer(answer, found, seen, target)
             answer, found = pairs.join(ends.of(stored.host), target or "", differences.listens(evidence), answer, found)
@@ -177,6 +194,8 @@ def _record(
                 deviations=len(deviations),
             )
     findings = sorted(findings, key=rank.finding_order)
+    if evidence is not None:
+        answer = symptoms.answer(str(run.options.get("symptom") or ""), findings, evidence["coverage"]) or answer
     if stored.envelope.get("peers_skipped"):
         skipped = [clean(name, 100) for name in stored.envelope["peers_skipped"][:10]]
         peer["note"] += f"; not probed, no address known: {', '.join(skipped)}"
@@ -240,6 +259,7 @@ def _head(
             "started": run.started,
             "target": run.target,
             "target_text": shown_target(run.target),
+            "symptom": _symptom(run),
             "collection": run.collection,
             "options": run.options,
         },
@@ -258,6 +278,12 @@ def _head(
         "causes": causes.top(),
         "notes": _notes(causes, comparison),
     }
+
+
+def _symptom(run: store.Run) -> str | None:
+    """The symptom that the run's answers are about, where no target answers it."""
+    symptom = run.options.get("symptom")
+    return str(symptom) if symptoms.FLOWS.get(str(symptom)) else None
 
 
 def _notes(causes: rank.Causes, comparison: peers.Comparison) -> list[str]:

@@ -53,6 +53,8 @@ _SECTIONS: dict[str, type] = {
     "locality": dict,
     "walks": list,
     "pairs": list,
+    "machine": dict,
+    "kernel_log": list,
 }
 
 

@@ -89,7 +89,8 @@ def _table(briefs: list[Brief], columns: list[str], width: int, signs: bool) -> 
 
 
 def _answers(built: Built, width: int) -> list[Line]:
-    target = built.head["run"]["target_text"]
+    run = built.head["run"]
+    target = run["symptom"] or run["target_text"]
     told = [one for one in built.briefs if one.verdict is not None]
     if target is None or not told:
         return []

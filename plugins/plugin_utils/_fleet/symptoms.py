@@ -1,0 +1,109 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This plugin util is PRIVATE to the collection. It can change at any time.
+"""Symptoms as a way into a diagnosis: the order in which causes are looked at, one answer or none. (D10 to D12, D16)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
+
+
+@dataclass(frozen=True)
+class Step:
+    """name: as shown. sections: evidence it is read from. ids: findings that answer it; a trailing ``-`` stands for all such."""
+
+    name: str
+    sections: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    def has(self, finding: dict[str, Any]) -> bool:
+        """Is the finding, or what it brings about, an answer to this step?"""
+        told = [finding["id"], *(str(one.get("id")) for one in (finding.get("data") or {}).get("consequences") or [])]
+        return any(name == one or (one.endswith("-") and name.startswith(one)) for name in told for one in self.ids)
+
+
+_LINK = Step("link", ("links",), ("interface-", "link-", "nic-fault"))
+_NEIGHBOURS = Step("neighbours", ("neighbours",), ("neighbour-", "address-duplicate", "mac-duplicate"))
+_ROUTES = Step("routes", ("routes", "policy_rules"), ("route-", "reverse-path-", "forwarding-"))
+_TUNNELS = Step("tunnels and overlays", ("links", "drops"), ("ipsec-", "tunnel-", "overlay-"))
+_MTU = Step("MTU", ("links",), ("mtu-",))
+_REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-"))
+_RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree"))
+_HOOKS = Step("hooks", ("hooks",), ("bpf-",))
+_TRACKING = Step("connection tracking", ("conntrack",), ("conntrack-",))
+_QUEUES = Step(
+    "concurrency",
+    ("sockets",),
+    ("accept-", "syn-", "connections-", "ephemeral-", "descriptors-", "tcp-memory-", "port-"),
+)
+_DROPS = Step(
+    "kernel drops", ("drops", "drop_reasons"), ("softnet-", "nic-drops", "qdisc-", "udp-", "tcp-", "conntrack-", "ipsec-")
+)
+_HOST = Step(
+    "host resources",
+    ("machine", "kernel_log"),
+    ("cpu-", "memory-", "oom-", "disk-", "mount-", "service-", "gpu-", "kernel-hangs", "raid-", "clock-", "thp-", "huge-"),
+)
+_SETTINGS = Step("kernel parameters", ("sysctls",), ("kernel-parameter-", "sysctl-"))
+_RESOLVERS = Step("name servers", ("names",), ("resolver-",))
+_NAMES = Step("names", ("names",), ("name-", "hosts-file-"))
+_CLUSTER = Step("cluster network (CNI)", ("kubernetes",), ("cni-",))
+_CLUSTER_DNS = Step("cluster DNS", ("kubernetes",), ("cluster-dns-",))
+
+#: In the order of the guides this follows. port and pair are answered by the walk of their target.
+FLOWS: dict[str, tuple[Step, ...]] = {
+    "port": (),
+    "pair": (),
+    "latency": (_REACH, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _DROPS, _HOST, _SETTINGS),
+    "pods": (_LINK, _ROUTES, _TUNNELS, _NEIGHBOURS, _MTU, _CLUSTER, _CLUSTER_DNS, _RESOLVERS, _RULES, _HOOKS, _TRACKING),
+    "dns": (_RESOLVERS, _NAMES, _CLUSTER_DNS, _RULES, _ROUTES, _NEIGHBOURS, _LINK),
+    "firewall": (_RULES, _HOOKS, _TRACKING, _ROUTES),
+    "nic": (_LINK, _DROPS, _MTU, _NEIGHBOURS, _SETTINGS),
+    "loss": (_DROPS, _HOOKS, _RULES, _ROUTES, _LINK, _QUEUES, _MTU, _HOST),
+}
+
+
+def answer(symptom: str, findings: list[dict[str, Any]], coverage: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """``{verdict, text, steps}`` as of an answer for a target; None for a symptom that a target answers.
+
+    verdict: blocked, the first finding of the first step that has one is the answer; open, every step is excluded; unknown, some
+    could not be told. findings: of one host, worst first.
+    """
+    flow = FLOWS.get(symptom)
+    if not flow:
+        return None
+    known = {str(one["section"]): one for one in coverage}
+    serious = [one for one in findings if one["severity"] != "info"]
+    steps = [_step(step, serious, known) for step in flow]
+    # The worst finding is the answer; the order of the steps decides among those equally bad.
+    answers = [(one, place) for place, step in enumerate(flow) for one in serious[:200] if step.has(one)]
+    if answers:
+        worst = min(answers, key=lambda item: (item[0]["severity"] != "critical", item[1], serious.index(item[0])))[0]
+        return {"verdict": "blocked", "text": f"{symptom}: {clean(worst['summary'], 600)}", "steps": steps}
+    excluded = ", ".join(step["step"] for step in steps if step["result"] == "ok")
+    doubts = "; ".join(f"{step['step']}: {step['detail']}" for step in steps if step["result"] == "unknown")
+    text = f"{symptom}: nothing found. Excluded: {excluded or 'nothing'}."
+    if doubts:
+        return {"verdict": "unknown", "text": f"{text} Could not be told: {doubts}", "steps": steps}
+    return {"verdict": "open", "text": text, "steps": steps}
+
+
+def _step(step: Step, findings: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    told = next((one for one in findings if step.has(one)), None)
+    if told is not None:
+        return {"step": step.name, "result": "bad", "detail": clean(told["summary"], 600)}
+    gaps = []
+    for section in step.sections:
+        cover = known.get(section)
+        if cover is None:
+            gaps.append(f"{section} is not part of this evidence")
+        elif cover["status"] == "failed" or (cover["status"] == "skipped" and section == step.sections[0]):
+            why = next((str(gap.get("why")) for gap in cover.get("gaps") or []), cover["status"])
+            gaps.append(f"{section}: {clean(why, 200)}")
+    if gaps:
+        return {"step": step.name, "result": "unknown", "detail": "; ".join(gaps)}
+    return {"step": step.name, "result": "ok", "detail": "nothing found"}
