@@ -89,7 +89,8 @@ class Maker:
             "ip saddr & 255.255.255.0 == 10.77.0.0" if family == 4 else "ip6 saddr & ffff:ffff:ffff:ffff:: == fd77::",
             f"{ip} daddr . th dport {{ {self.one(DADDR[family])} . {self.one(PORTS)}, {self.one(DADDR[family])} . 1-2000 }}",
             f"{ip} saddr . {ip} daddr {{ {self.one(PREFIXES[family])} . {self.one(DADDR[family])} }}",
-            f"{ip} saddr . tcp dport vmap {{ {self.one(SADDR[family])} . {self.one(PORTS)} : {self.one(('accept', 'drop'))} }}",
+            f"counter {ip} saddr . tcp dport"
+            f" vmap {{ {self.one(SADDR[family])} . {self.one(PORTS)} : {self.one(('accept', 'drop'))} }}",
             f"{ip} length {self.one(('< 41', '> 40', '1-60'))}" if family == 4 else "meta length 40-80",
             f"{ip} ecn {self.one(('not-ect', 'ce'))}",
             "meta protocol ip6" if family == 6 else "meta protocol ip",
@@ -109,7 +110,7 @@ class Maker:
         if table != "netdev":
             pool += [
                 f"ct state new {ip} saddr != {self.one(PREFIXES[family])}",
-                "ct state vmap { established : accept, invalid : drop }",
+                "counter ct state vmap { established : accept, invalid : drop }",
                 "ct original proto-dst 1678" if hook in ("input", "forward") else "ct l3proto ipv4",
                 "ct direction reply",
                 "ct status != confirmed",
