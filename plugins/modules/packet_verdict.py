@@ -185,7 +185,7 @@ verdicts:
       returned: always
     possible:
       description: >-
-        What could decide otherwise, or do the same before RV(verdicts[].decided_by); each with C(verdict), C(why), C(what), and
+        What could decide otherwise, or do the same as RV(verdicts[].decided_by); each with C(verdict), C(why), C(what), and
         C(rule) where it is one.
       type: list
       elements: dict

@@ -453,7 +453,8 @@ def judge(spec: dict[str, Any], decision: walk.Decision, seen: dict[str, Any], h
         return f"walk says {decision.verdict}, it arrived at {arrived}"
     named = [decision.rule, *(one.rule for one in decision.possible if one.verdict == decision.verdict)]
     places = {place_of(one) for one in named if one is not None}
-    if decision.rule is not None and not places & hits:
+    policy = any(one.rule is None and one.hook is None for one in decision.possible if one.verdict == decision.verdict)
+    if decision.rule is not None and not places & hits and not policy:
         return f"walk names {decision.rule.where()}, which the kernel did not reach"
     return "agree"
 

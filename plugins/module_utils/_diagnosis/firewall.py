@@ -173,7 +173,7 @@ def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[F
         subject = str(decision.object["text"])
         summary = f"The routing of this host {verb} {target}: {subject}"
         data.update(object=decision.object["kind"])
-    evidence += [f"may stop it before: {one.name()}: {one.why}" for one in decision.possible[:4]]
+    evidence += [f"may stop it instead: {one.name()}: {one.why}" for one in decision.possible[:4]]
     evidence += [f"way: {step}" for step in decision.path[-4:]]
     return Finding(
         id="firewall-drops-target",

@@ -205,7 +205,7 @@ def _text(packet: Packet, decision: walk.Decision) -> str:
     if found is None:
         return f"{what}: {decision.verdict}"
     by = f"{found['where']}: {found['text']}" if found["kind"] == "rule" else found["where"]
-    earlier = "".join(f"; or before it by {one.name()}: {one.why}" for one in decision.possible[:3])
+    earlier = "".join(f"; or by {one.name()}: {one.why}" for one in decision.possible[:3])
     return f"{what}: {decision.verdict} by {by}{earlier}"
 
 

@@ -55,7 +55,7 @@ class Decision:
     """verdict: accept, drop, reject or unknown. rule: what decided; None when a policy, another object or nothing did.
 
     chain: the chain that decided. key: the element of a verdict map that was hit. path: steps, for people.
-    possible: what could decide otherwise; for drop and reject, what may do the same before the packet gets to ``rule``.
+    possible: what could decide otherwise; for drop and reject, what may do the same in the place of ``rule``.
     why: why the verdict is unknown. packet: as it was at the end, after NAT.
     moved: rules that gave it, or may give it, another destination.
     object: what decided when it is no rule: ``{kind: policy | route | policy_rule | sysctl | martian | hook, text, ...}``.
@@ -420,9 +420,7 @@ class Walker:
         outcome = first or Outcome(ACCEPT)
         found = way.object if first is way.end else None
         if found is None and outcome.kind == DROP and outcome.rule is None and outcome.chain is not None:
-            chain = outcome.chain
-            text = f"{chain.backend} {chain.family} {chain.table} {chain.name} policy {chain.policy}"
-            found = {"kind": "policy", "text": text}
+            found = {"kind": "policy", "text": _policy(outcome.chain)}
         decision = Decision(
             outcome.kind, outcome.rule, outcome.chain, outcome.key, way.path, [], None, way.packet, found, way.moved
         )
@@ -436,6 +434,13 @@ class Walker:
             elif outcome.kind != ACCEPT:
                 # Certain is how it ends; a rule before this one may be the one that ends it.
                 decision.possible = [one for one in way.possible if one.verdict == outcome.kind]
+                later = [*way.pending[1:], way.end] if way.pending else []
+                why = "where a rule that may accept it before lets it pass"
+                decision.possible += [
+                    Possible(one.kind, why, one.rule, what=_policy(one.chain) if one.chain else "what stops it there")
+                    for one in later
+                    if one is not None
+                ]
             return decision
         # Passing is possible only where nothing behind a possible pass stops the packet for certain.
         passes = way.end is None or way.end.kind == ACCEPT
@@ -447,6 +452,10 @@ class Walker:
         told = decision.possible[0]
         decision.why = f"{told.name()} may decide ({told.verdict}): {told.why}"
         return decision
+
+
+def _policy(chain: model.Chain) -> str:
+    return f"{chain.backend} {chain.family} {chain.table} {chain.name} policy {chain.policy}"
 
 
 def _needs_tracking(rule: model.Rule) -> bool:
