@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
+    advice,
     basics,
     causes,
     firewall,
@@ -45,6 +46,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found += basics.find(facts) + reach.find(facts) + parameters.find(facts)
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
     found += tls.find(facts) + machine.find(facts)
+    found += advice.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)
     found += pairs.find(facts)  # what stops this host as a sender is no answer about its own service
