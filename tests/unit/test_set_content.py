@@ -223,3 +223,21 @@ def test_digest_is_of_the_entries_that_stay_in_any_order() -> None:
     assert ipset_state.digest(both) == ipset_state.digest(ipset.Entries.of(other.data + one.data))
     assert ipset_state.digest(both) == ipset_state.digest(ipset.Entries.of(both.data + timed.data))
     assert ipset_state.digest(both) != ipset_state.digest(one)
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (["192.0.2.3", "192.0.2.1", "192.0.2.7"], False),
+        (["192.0.2.1", "192.0.2.3"], True),
+        (["192.0.2.1", "192.0.2.3", "192.0.2.8"], True),
+        (["192.0.2.2", "192.0.2.3", "192.0.2.6"], True),  # the same sum
+        (["192.0.2.1", "192.0.2.3", "192.0.2.7", "192.0.2.9"], True),
+    ],
+)
+def test_entries_read_again_are_held_against_the_wanted_ones(other: list[str], differs: bool) -> None:
+    wanted, found = (
+        b"".join(set_records.encode(set_content.parse([line], IP, 32)).data for line in lines)
+        for lines in (["192.0.2.1", "192.0.2.3", "192.0.2.7"], other)
+    )
+    assert set_records.differ(ipset.Entries.of(found), ipset.Entries.of(wanted), 32) == differs

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import operator
 from array import array
+from collections.abc import Sequence
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import set_content
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_content import LITTLE, Content, Extra, Kind
@@ -85,12 +87,17 @@ def decode(entries: ipset.Entries, kind: Kind, width: int) -> Content:
 def differ(one: ipset.Entries, other: ipset.Entries, width: int) -> bool:
     """Are these other entries, whatever their order? Entries that end by themselves and counters are left out."""
     one, other = ipset.lasting(one), ipset.lasting(other)
-    packed = one.addresses(width // 8), other.addresses(width // 8)
-    if packed[0] is not None and packed[1] is not None:
-        # As many, each once in the first, and all of the second among them.
-        found = set(set_content.numbers(packed[0], width))
-        return not len(found) == len(one) == len(other) or not found.issuperset(set_content.numbers(packed[1], width))
+    ours, theirs = one.addresses(width // 8), other.addresses(width // 8)
+    if ours is not None and theirs is not None:
+        # A million are compared by how many they are, their sum and the sum of their squares: what was lost, doubled or turned
+        # into something else shows, and nothing is sorted or hashed for it.
+        sums = [_sums(set_content.numbers(packed, width)) for packed in (ours, theirs)]
+        return len(one) != len(other) or sums[0] != sums[1]
     return sorted(one) != sorted(other)
+
+
+def _sums(numbers: Sequence[int]) -> tuple[int, int]:
+    return sum(numbers), sum(map(operator.mul, numbers, numbers))
 
 
 def _member(told: dict[int, bytes], kind: Kind, width: int) -> int:
