@@ -43,7 +43,8 @@ def told(pair: tuple[Namespace, Namespace], folder: Path) -> tuple[dict[str, Any
         "gpu-03": left.python_json(_COLLECT, "sender", "gpu-05", "10.77.0.2"),
         "gpu-05": right.python_json(_COLLECT, "receiver", "gpu-03", "10.77.0.1"),
     }
-    assert evidence["gpu-03"]["sections"]["probes"] and not evidence["gpu-05"]["sections"].get("probes")
+    tried = {name: {one["kind"] for one in said["sections"].get("probes") or []} for name, said in evidence.items()}
+    assert "tcp" in tried["gpu-03"] and "tcp" not in tried["gpu-05"]
     assert evidence["gpu-05"]["target"] == samples.TARGET
     hosts = build(folder, evidence)
     return hosts["gpu-03"], hosts["gpu-05"]

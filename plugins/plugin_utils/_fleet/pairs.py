@@ -83,6 +83,8 @@ class Pairs:
         if role == "sender":
             for probe in (evidence["sections"].get("probes") or [])[:_MOST]:
                 peer, status, goal = probe.get("peer"), probe.get("status"), probe.get("target")
+                if probe.get("kind") not in ("tcp", "udp"):
+                    continue  # another question, about the way and not the target
                 if isinstance(peer, str) and isinstance(status, str) and isinstance(goal, str):
                     address = goal.rpartition(":")[0].strip("[]")
                     self._probes.setdefault(peer, []).append((host, address, status))
