@@ -125,9 +125,20 @@ def _when(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
+def _wait(folder: str, seconds: float) -> None:
+    """Wait, but no longer than the marker is there: a timer whose change was confirmed has nothing to stay for."""
+    end = time.monotonic() + seconds
+    seen = False
+    while end > time.monotonic():
+        here = os.path.exists(deadman.marker(folder))
+        if seen and not here:
+            return
+        seen = seen or here  # it is written just after the timer was started
+        time.sleep(max(0.0, min(1.0, end - time.monotonic())))
+
+
 def _expire(folder: str, after: float, change: str | None) -> int:
-    if after > 0:
-        time.sleep(after)
+    _wait(folder, after)
     if not os.path.exists(deadman.marker(folder)):
         return 0
     with lock.Lock(folder, "the dead-man's timer", wait=_PATIENCE):
