@@ -128,7 +128,7 @@ subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 print(json.dumps([value(), deadman.armed(FOLDER)]))
 for pid in filter(str.isdigit, os.listdir("/proc")):
     # Its timer would wait for an hour.
-    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
+    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
     if done["change"].encode() in words:
         os.kill(int(pid), signal.SIGKILL)
 """,
@@ -232,7 +232,7 @@ after = tune.run(options(settings={"net.ipv4.tcp_syn_retries": "4"}), check=Fals
 print(json.dumps([after["notes"], value(), value("net.ipv4.tcp_fin_timeout"), os.path.exists(deadman.marker(FOLDER))]))
 for pid in filter(str.isdigit, os.listdir("/proc")):
     # Its timer would wait for an hour.
-    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
+    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
     if done["change"].encode() in words:
         os.kill(int(pid), signal.SIGKILL)
 """,
