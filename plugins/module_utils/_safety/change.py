@@ -158,13 +158,14 @@ def apply(
             rollback.undo(found, [change_id], note="the timer could not be set")
             raise ChangeError(f"Nothing was changed. {error}") from None
     problems = []
-    stale = {change.target for change in changes if differs(change)}
+    stale: set[Object] = set()
     for change in changes:
         try:
             if change.target.kind not in ("file", "dir") and stale:
                 # What follows may be a unit whose file was just written.
                 objects.reload_units(stale)
                 stale = set()
+            stale.add(change.target)
             if change.write is not None:
                 change.write()
             elif differs(change):
