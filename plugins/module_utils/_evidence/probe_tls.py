@@ -191,8 +191,9 @@ def _listen(context: ssl.SSLContext, sock: socket.socket, name: str, deadline: f
             return certificates(heard)
         except ssl.SSLWantReadError:
             pass
-        if outgoing.pending:
-            sock.sendall(outgoing.read())
+        asked = outgoing.read()
+        if asked:
+            sock.sendall(asked)
         sock.settimeout(left(deadline))
         part = sock.recv(65536)
         if not part or len(heard) > _MAX_HANDSHAKE:

@@ -61,16 +61,19 @@ def lookup(address: str, source: str | None = None) -> dict[str, Any]:
     ``{type, dev, via, prefsrc, link_mtu}``; ``{error: text}`` where the kernel has no way. Raises ValueError for no address.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    asked: list[tuple[int, netlink.AttributeValue]] = []
     try:
         wanted = socket.inet_pton(family, address)
-        asked = [(_RTA_DST, wanted)] + ([(_RTA_SRC, socket.inet_pton(family, source))] if source else [])
+        asked.append((_RTA_DST, wanted))
+        if source:
+            asked.append((_RTA_SRC, socket.inet_pton(family, source)))
     except OSError:
         raise ValueError(f"{address} or {source} is no IP address") from None
     bits = len(wanted) * 8
     try:
         with netlink.Socket(netlink.ROUTE) as sock:
             head = rtnl.ROUTE.pack(family, bits, bits if source else 0, 0, 0, 0, 0, 0, 0)
-            answers = sock.get(rtnl.GETROUTE, head + netlink.pack([(kind, value) for kind, value in asked]))
+            answers = sock.get(rtnl.GETROUTE, head + netlink.pack(asked))
     except OSError as error:
         return {"error": (error.strerror or str(error)).lower()}
     for _kind, body in answers:

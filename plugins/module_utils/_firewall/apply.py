@@ -374,7 +374,8 @@ def _set_state(wanted: set_plan.Wanted, real: bool) -> dict[str, Any]:
 
 def _restore_whole(one: Difference) -> None:
     """A rule that the tool shows in other words is not known as ours: the chain is put back as a whole."""
-    assert one.before is not None
+    if one.before is None:
+        raise AssertionError(f"{one.target} was not there before")
     objects.put(one.target, {**one.before, "own": []})
 
 

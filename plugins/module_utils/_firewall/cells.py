@@ -59,7 +59,7 @@ class Compare:
         self.cells = self.spent = 0
         self._budget = budget
         self._family = {"ip": (0, 0), "ip6": (1, 1)}.get(family, (0, 1))
-        self._levels = [_Level() for _ in range(len(self.order) + 1)]
+        self._levels = [_Level() for _level in range(len(self.order) + 1)]
         self._rests: list[frozenset[str]] = []
         self._equal: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
         self._lists = [[self._number(entry) for entry in entries] for entries in (before, after)]

@@ -255,7 +255,8 @@ def _fold_group(
 ) -> None:
     """Stab the windows of the members with as few places as possible; each place with enough of them becomes a rule."""
     label = members[0].label
-    assert label is not None
+    if label is None:
+        raise AssertionError("only rules with a label are folded")
     windows = []
     for item in members:
         low, high = opponents.window(item.index, label, item.box)
@@ -281,11 +282,13 @@ def _fold_group(
 
 def _make(work: _Work, members: list[_Item], sides: tuple[str, ...], label: Label, position: float) -> None:
     first = members[0].shape
-    assert first is not None
+    if first is None:
+        raise AssertionError("only rules with a shape are folded")
     name = work.name(first, sides, label)
     rows: list[_Row] = []
     for item in members:
-        assert item.shape is not None
+        if item.shape is None:
+            raise AssertionError("only rules with a shape are folded")
         rows += [(spans, element, item.index) for element, spans in fold_text.members(item.shape, sides)]
     native = first.rule.backend == NFT
     made = NewSet(name, "", sides, any(low != high for spans, _e, _i in rows for low, high in spans))

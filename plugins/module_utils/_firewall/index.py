@@ -99,7 +99,11 @@ def _keys(left: str, values: list[Any]) -> list[tuple[str, int, object]]:
     keys: list[tuple[str, int, object]] = []
     for value in values:
         # The everyday value, one port or one address, without more calls than it needs.
-        number = value if type(value) is int else address_number(value) if left in _ADDRESS and type(value) is str else None
+        number: int | None = None
+        if isinstance(value, int) and not isinstance(value, bool):
+            number = value
+        elif isinstance(value, str) and left in _ADDRESS:
+            number = address_number(value)
         if number is not None:
             keys.append((left, 0, number))
             continue

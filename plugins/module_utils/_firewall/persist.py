@@ -186,7 +186,8 @@ def _include(boot: Boot, path: str, wanted: bool) -> None:
     """One line behind "flush ruleset": sets and rules are one transaction then."""
     target = Object("file", path)
     state = objects.capture(target)
-    assert state is not None
+    if state is None:
+        raise AssertionError(f"{path} was there when it was chosen")
     text = state["text"].replace(f"{_INCLUDE}\n", "")
     if wanted:
         place = [found.end() for found in _FLUSH.finditer(text)][-1]
@@ -265,7 +266,7 @@ def rehearse(targets: list[Object]) -> Rehearsal:
     except OSError as error:
         found.gap = f"the next boot could not be rehearsed: {error.strerror or error}"
         return found
-    found.steps = [(what, why) for what, why in answer["steps"]]
+    found.steps = [(str(step[0]), str(step[1])) for step in answer["steps"]]
     found.states = answer["states"]
     return found
 

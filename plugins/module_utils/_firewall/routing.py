@@ -312,7 +312,9 @@ class Router:
             here = dev is None or any(one["address"] == address and one["link"] == dev for one in self.addresses)
             return "local" if here else None
         # nft looks up with the packet's other address, iptables without one.
-        kinds = {self.lookup(Packet(6, 0), address, saddr, "lo", None, 0, own=True).kind for saddr in {other, None}}
+        kinds = {
+            self.lookup(Packet(6, 0), address, saddr, "lo", None, 0, own=True).kind for saddr in dict.fromkeys((other, None))
+        }
         if len(kinds) > 1:
             return None
         (kind,) = kinds
