@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.guest import ROOT, Guest
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.machine]
 
 _STARTER = """
 from tests.lab.guest import Guest

@@ -16,7 +16,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._lvs import lint
 from tests.lab.guest import Guest
 from tests.lab.lvs_net import VIP, VIP6, Segment, service
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.machine]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.lab.guest import Guest
 from tests.lab.lvs_drills import SYNC, both, checked, one_director
 from tests.lab.lvs_net import VIP, VIP6, Segment, service
 
-pytestmark = [pytest.mark.lab, pytest.mark.drill]
+pytestmark = [pytest.mark.lab, pytest.mark.machine, pytest.mark.drill]
 
 
 @pytest.fixture(scope="module")

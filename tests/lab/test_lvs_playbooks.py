@@ -21,7 +21,7 @@ from tests.lab.guest import ROOT, Guest
 from tests.lab.lvs_net import PORT, VIP, VIP6, Segment, service
 from tests.tools import BIN
 
-pytestmark = [pytest.mark.lab, pytest.mark.drill]
+pytestmark = [pytest.mark.lab, pytest.mark.machine, pytest.mark.drill]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from tests.lab.guest import Guest
 from tests.lab.lvs_net import PORT, VIP, VIP6, Segment, service
 
-pytestmark = [pytest.mark.lab, pytest.mark.drill]
+pytestmark = [pytest.mark.lab, pytest.mark.machine, pytest.mark.drill]
 
 UDP, SCTP = 5353, 9999
 

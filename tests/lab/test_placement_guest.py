@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.machine import Machine
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.machine]
 
 _CALL = """
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import ChangeError
