@@ -18,7 +18,7 @@ import pytest
 
 from tests.lab.machine import Machine, Nic
 
-pytestmark = [pytest.mark.lab, pytest.mark.machine]
+pytestmark = [pytest.mark.lab, pytest.mark.machine, pytest.mark.drill]
 
 _RUN = """
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import irq, nic

@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.machine import Machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.machine]
+pytestmark = [pytest.mark.lab, pytest.mark.machine, pytest.mark.drill]
 
 _CALL = """
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import ChangeError

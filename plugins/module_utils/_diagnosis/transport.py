@@ -99,13 +99,14 @@ def syn_queue(facts: Facts) -> list[Finding]:
 
 def retransmits(facts: Facts) -> list[Finding]:
     """A part of what is sent is lost on the way, or its acknowledgements are."""
-    again = delta(facts, "tcp", "RetransSegs")
+    # A SYN that is sent again got no answer: that is no loss among what flows, and has findings of its own.
+    again = delta(facts, "tcp", "RetransSegs") - delta(facts, "tcp", "TCPSynRetrans")
     sent = int((facts.section("drops") or {}).get("out_segments") or 0)
     if again < RETRANS_LEAST or again < RETRANS_SHARE * sent:
         return []
     said = [
         f"{name} grew by {delta(facts, 'tcp', name)}"
-        for name in ("TCPLostRetransmit", "TCPTimeouts", "TCPSynRetrans", "TCPSpuriousRTOs")
+        for name in ("TCPLostRetransmit", "TCPTimeouts", "TCPSpuriousRTOs")
         if delta(facts, "tcp", name) > 0
     ]
     return [
