@@ -49,7 +49,7 @@ test-lvs: packages venv-test ## Run everything about load balancing: virtual ser
 	@$(TEST)/pytest tests/unit/test_lvs_*.py tests/lab/test_guest.py tests/lab/test_lvs*.py tests/lab/test_drill.py $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: packages venv-test ## Everything, with the virtual machines that take long
+test-all: packages venv-test ## Everything, with the scenarios and virtual machines that take long
 	@$(TEST)/pytest tests $(PYTEST_ARGS)
 
 .PHONY: check

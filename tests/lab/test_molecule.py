@@ -15,6 +15,8 @@ from tests import tools
 from tests.lab.lab import Lab
 
 SCENARIOS = sorted(path.parent.name for path in (tools.ROOT / "molecule").glob("*/molecule.yml"))
+#: Scenarios of reboots, lost hosts and deadlines, which take a quarter of an hour.
+LONG = ("tune",)
 READS_ONLY = ("diagnose",)
 
 
@@ -24,7 +26,7 @@ def test_there_are_scenarios() -> None:
 
 @pytest.mark.lab
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.drill] if name in LONG else []) for name in SCENARIOS])
 def test_scenario(name: str, tmp_path: Path) -> None:
     lab = f"m{os.getpid()}-{name}"[:31].rstrip("-").replace("_", "-")
     env = {
