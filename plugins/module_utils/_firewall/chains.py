@@ -107,6 +107,7 @@ class Chains:
         self._indexes: dict[Key, RuleIndex] = {}
         self._maps: dict[int, list[tuple[model.Element, model.Verdict]] | None] = {}
         self._values: dict[int, list[list[Any]]] = {}
+        self._inside: set[Key] = set()
 
     def run(self, chain: model.Chain, state: State, depth: int = 0) -> Outcome:
         """Follow the packet through a chain; state.packet and state.possible are brought up to date."""
@@ -287,21 +288,32 @@ class Chains:
             state.possible.append(Possible(UNKNOWN, doubt or why, rule, packet=state.packet))
         return None  # continue
 
+    def _enter(self, key: Key, target: model.Chain, state: State, depth: int) -> Outcome:
+        self._inside.add(key)
+        try:
+            return self.run(target, state, depth + 1)
+        finally:
+            self._inside.discard(key)
+
     def _jump(
         self, verdict: model.Verdict, rule: model.Rule, chain: model.Chain, state: State, depth: int, doubt: str
     ) -> Outcome | None:
-        target = self.chains.get((chain.backend, chain.family, chain.table, verdict.target or ""))
+        key = (chain.backend, chain.family, chain.table, verdict.target or "")
+        target = self.chains.get(key)
+        if key in self._inside:
+            # It leads back to itself: the kernel takes no such rules, and walking them would take for ever.
+            return None
         if target is None:
             state.possible.append(Possible(UNKNOWN, f"chain {verdict.target} was not read", rule, packet=state.packet))
             return None
         if not doubt:
-            outcome = self.run(target, state, depth + 1)
+            outcome = self._enter(key, target, state, depth)
             if outcome.kind != RETURN:
                 return outcome
             return Outcome(RETURN) if verdict.kind == "goto" else None
         here, mapped, sure = state.packet, state.mapped, state.sure
         state.sure = False
-        outcome = self.run(target, state, depth + 1)
+        outcome = self._enter(key, target, state, depth)
         state.sure = sure
         there, state.packet = state.packet, here
         if state.mapped is not mapped:
