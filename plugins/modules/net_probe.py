@@ -79,7 +79,9 @@ options:
         description: Body of V(http), as text.
         type: str
       json:
-        description: Body of V(http), sent as JSON.
+        description:
+          - Body of V(http), sent as JSON.
+          - Unlike O(probes[].headers) and O(probes[].body) it may enter the log of the host. Secrets belong into the headers.
         type: raw
       expect_status:
         description: Status codes of V(http) that are well. By default 200 to 399.
