@@ -53,6 +53,8 @@ mount -t tmpfs none /usr/local/sbin
 echo ready
 exec cat
 """
+#: The kernel takes up to a second to use a link whose carrier went and came back.
+_REACH_THE_GATEWAY = "for attempt in 1 2 3 4 5 6 7 8 9 10; do if $ASK connect $GATEWAY4 $PORT; then exit; fi; done; exit 1"
 COLLECT = """
 import json, sys, time
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import collect
@@ -138,6 +140,8 @@ class World:
             self._services(own_resolver)
             for number in range(fleet):
                 self._join(number)
+            for place in (self.host, *self.others) if fleet else ():
+                place.shell(_REACH_THE_GATEWAY)
         except BaseException:
             self.remove()
             raise

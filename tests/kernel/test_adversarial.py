@@ -95,8 +95,12 @@ def _diagnose(namespace: Any, target: str | None, **more: Any) -> dict[str, Any]
 
 
 def _ids(evidence: dict[str, Any]) -> list[str]:
-    # The name servers of the machine are out of reach in a namespace; that finding is right here and nobody's subject.
-    return [one["id"] for one in evidence["findings"] if one["id"] != "resolver-dead"]
+    return [one["id"] for one in evidence["findings"] if not _of_the_resolver(one)]
+
+
+def _of_the_resolver(finding: dict[str, Any]) -> bool:
+    """The name servers of the machine are out of reach in a namespace; that finding is right here and nobody's subject."""
+    return finding["id"] == "resolver-dead" or (finding["id"] == "route-missing" and " resolver " in finding["summary"])
 
 
 def _steps(evidence: dict[str, Any]) -> dict[str, tuple[str, str]]:
