@@ -189,10 +189,12 @@ netops_fleet:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import collect, target
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_options
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=collect.ARGUMENTS, supports_check_mode=True)
+    module.no_log_values = probe_options.secrets(module.no_log_values)
     try:
         options = collect.Options.from_params(module.params)
     except target.TargetError as error:

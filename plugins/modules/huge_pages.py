@@ -21,14 +21,6 @@ description:
   - The task declares everything. What an earlier run set and this one does not want returns to its original, which stands in the
     journal on the host. See M(netops.fleet.change_journal) for the way back.
 options:
-  state:
-    description:
-      - V(present) applies the plan.
-      - V(absent) returns all that this module changed to its originals.
-      - V(planned) returns the plan and changes nothing.
-    type: str
-    choices: [present, absent, planned]
-    default: present
   pages:
     description: Huge pages to reserve.
     type: list
@@ -74,12 +66,9 @@ options:
     description: Whether it is also done at boot. Needs systemd.
     type: bool
     default: true
-  force:
-    description: With O(state=absent), also restores what somebody else changed since.
-    type: bool
-    default: false
 extends_documentation_fragment:
   - netops.fleet.attributes
+  - netops.fleet.declared
 attributes:
   check_mode:
     support: full

@@ -24,14 +24,6 @@ description:
   - Before the first change of an object its original goes into a journal on the host, C(/var/lib/netops.fleet). See
     M(netops.fleet.change_journal) for the way back.
 options:
-  state:
-    description:
-      - V(present) applies the plan.
-      - V(absent) returns all that this module changed to its originals.
-      - V(planned) returns the plan and changes nothing.
-    type: str
-    choices: [present, absent, planned]
-    default: present
   nics:
     description: Which NICs, by name, by pattern such as V(ens*), or by V(driver:mlx5_core). Software links never count.
     type: list
@@ -81,12 +73,9 @@ options:
     description: Whether a systemd unit and a udev rule make the plan anew at boot and when NICs or their queues change.
     type: bool
     default: true
-  force:
-    description: With O(state=absent), also restores what somebody else changed since.
-    type: bool
-    default: false
 extends_documentation_fragment:
   - netops.fleet.attributes
+  - netops.fleet.declared
 attributes:
   check_mode:
     support: full

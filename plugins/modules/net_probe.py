@@ -347,6 +347,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import netns
 
 def main() -> None:
     module = AnsibleModule(argument_spec=probe_options.ARGUMENTS, supports_check_mode=True)
+    module.no_log_values = probe_options.secrets(module.no_log_values)
     namespace = module.params["netns"]
     if namespace is not None:
         try:

@@ -21,14 +21,6 @@ description:
   - The task declares everything. What an earlier run set and this one does not want returns to its original.
   - A systemd unit and a udev rule set the same again at boot and when a NIC comes.
 options:
-  state:
-    description:
-      - V(present) applies the plan.
-      - V(absent) returns all that this module changed to its originals.
-      - V(planned) returns the plan and changes nothing.
-    type: str
-    choices: [present, absent, planned]
-    default: present
   nics:
     description: Rules. A later one beats an earlier one where both match a NIC.
     type: list
@@ -80,12 +72,9 @@ options:
       - V(0) sets no timer.
     type: int
     default: 0
-  force:
-    description: With O(state=absent), also restores what somebody else changed since.
-    type: bool
-    default: false
 extends_documentation_fragment:
   - netops.fleet.attributes
+  - netops.fleet.declared
 attributes:
   check_mode:
     support: full

@@ -24,14 +24,6 @@ description:
   - What the kernel would take silently and wrong is an error before anything is written, such as one number for a triple, a
     minimum above the maximum, or a leading zero.
 options:
-  state:
-    description:
-      - V(present) applies the plan.
-      - V(absent) returns all that this module changed to its originals.
-      - V(planned) returns the plan and changes nothing.
-    type: str
-    choices: [present, absent, planned]
-    default: present
   profile:
     description:
       - What the host is for.
@@ -140,12 +132,9 @@ options:
       - V(0) sets no timer. Changes that cannot cut the host off set none either.
     type: int
     default: 0
-  force:
-    description: With O(state=absent), also restores what somebody else changed since.
-    type: bool
-    default: false
 extends_documentation_fragment:
   - netops.fleet.attributes
+  - netops.fleet.declared
 attributes:
   check_mode:
     support: full

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.kernel
 
+ROOT = Path(__file__).resolve().parents[2]
 ROOM = "from ansible_collections.netops.fleet.plugins.module_utils._evidence import probes\n"
 SHOW = "import json\nprint(json.dumps({'data': s.data, 'gaps': [g.to_dict() for g in s.gaps]}))\n"
 
@@ -233,3 +238,16 @@ def test_all_probes_together_are_bounded(pair: Any) -> None:
     left.run(["nft", "add table t; add chain t i { type filter hook input priority 0; }; add rule t i tcp dport 9 drop"])
     found = probe(right, *({"kind": "tcp", "target": "10.77.0.1", "port": 9, "timeout": 300.0} for _ in range(100)), seconds=1.0)
     assert {one["status"] for one in found} == {"timeout"}
+
+
+def test_headers_of_a_probe_are_kept_out_of_the_result_and_short_values_blot_out_nothing(pair: Any) -> None:
+    left, right = pair
+    left.start_python(HTTP)
+    asked = {"http": [{"url": "http://10.77.0.1/", "headers": {"Authorization": "Bearer s3cret-token", "DNT": "1"}}], "window": 0}
+    module = [sys.executable, str(ROOT / "plugins/modules/host_evidence.py")]
+    done = right.run(module, input=json.dumps({"ANSIBLE_MODULE_ARGS": asked}), env=right.environment())
+    answer = json.loads(done.stdout)
+    assert "s3cret" not in done.stdout and answer["host_time_start"] > 1e9
+    evidence = gzip.decompress(base64.b64decode(answer["evidence"])).decode()
+    assert "s3cret" not in evidence
+    assert '"target":"http://10.77.0.1/"' in evidence and '"code":200' in evidence

@@ -38,7 +38,7 @@ _HTTP: dict[str, Any] = {
     "url": {"type": "str", "required": True},
     "method": {"type": "str", "choices": ["GET", "POST"], "default": "GET"},
     "json": {"type": "raw"},
-    "headers": {"type": "dict", "default": {}},
+    "headers": {"type": "dict", "default": {}, "no_log": True},
     "status": {"type": "int"},
     "contains": {"type": "str"},
     "validate_certs": {"type": "bool", "default": True},
