@@ -11,6 +11,8 @@ INVENTORY ?= inventories/local
 DIAGNOSE_ARGS ?=
 # More words for pytest in `make test` and `make check`, such as: -k nft -x
 PYTEST_ARGS ?=
+# pytest's status when PYTEST_ARGS chose no test of its part.
+NONE_CHOSEN := 5
 
 RUN := .venv/bin
 TEST := .venv-test/bin
@@ -42,7 +44,9 @@ packages:
 
 .PHONY: test
 test: packages venv-test ## Run everything: linters, types, unit, kernel, sanity, and the lab's scenarios (root, Debian or Ubuntu)
-	@$(TEST)/pytest tests -m 'not drill' $(PYTEST_ARGS)
+	@# First what only computes, on all processors; then, alone, what looks at a machine, where a busy one would be a finding.
+	$(TEST)/pytest -n auto --dist worksteal -m 'not drill' tests/test_sanity.py tests/test_lint.py tests/unit $(PYTEST_ARGS) || [ $$? = $(NONE_CHOSEN) ]
+	$(TEST)/pytest -m 'not drill' tests/faults tests/kernel tests/lab $(PYTEST_ARGS) || [ $$? = $(NONE_CHOSEN) ]
 
 .PHONY: test-lvs
 test-lvs: packages venv-test ## Run everything about load balancing: virtual services, keepalived, failover drills (a virtual machine, 20 minutes)

@@ -34,6 +34,7 @@ WANTED = {
     "tune_kernel_link_mbit": 100000,
     "rollout_window": 0.5,
     "rollout_http": [f"http://127.0.0.1:{tuning.PROBE_PORT}/"],
+    "rollout_http_timeout": 20,
     "tune_kernel_nofile": 2048,
     "tune_kernel_services": ["model-server"],
 }
