@@ -148,6 +148,8 @@ def _setup(world: World, steps: dict[str, Any]) -> None:
     if steps.get("stop_resolver"):
         world.resolver.terminate()
         world.resolver.wait()
+    for place in world.others:
+        place.shell(steps.get("others") or ":")
     for side, place in (("host", world.host), ("peer", world.peer)):
         if steps.get(side):
             place.shell(steps[side])

@@ -15,11 +15,11 @@ NETLINK_SOCK_DIAG = 4
 
 EVERYTHING = """
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import (
-    addresses, clock, conntrack, drop_reasons, drops, links, names, neighbours, probes, routes, sockets, sysctls)
+    addresses, clock, conntrack, drop_reasons, drops, links, names, neighbours, probes, routes, sockets, sysctls, tunnels)
 r, d, c = drop_reasons.DropReasons(), drops.Drops(), conntrack.Conntrack()
 windows = r.begin(), d.begin(), c.begin()
 sections = [m.read() for m in (links, addresses, routes, neighbours, sockets, sysctls, clock, conntrack)]
-sections += [routes.read_rules(), names.read(['localhost'], 0.5)]
+sections += [tunnels.read(sections[0].data), routes.read_rules(), names.read(['localhost'], 0.5)]
 sections += [probes.run([{'kind': 'ping', 'target': '127.0.0.1', 'count': 1}])]
 sections += [r.end(windows[0]), d.end(windows[1]), c.end(windows[2])]
 assert all(s.data is not None for s in sections), sections
@@ -66,7 +66,7 @@ def test_reading_everything_changes_nothing(ns: Any, wait_until: Any) -> None:
     wait_until(lambda: [link["operstate"] for link in ns.json(["ip", "-j", "link"])][1:] == ["UP", "UP"])
     before = state(ns)
     assert len(before["sysctls"]) > 100 and before["rules"]
-    assert ns.python(EVERYTHING).stdout.strip() == "14"
+    assert ns.python(EVERYTHING).stdout.strip() == "15"
     after = state(ns)
     for name, value in before.items():
         assert after[name] == value, name

@@ -56,7 +56,7 @@ def test_links_agree_with_ip(pair: Any) -> None:
     assert found["x1"]["peer_index"] == found["x2"]["index"]
     assert (found["x1"]["peer_elsewhere"], found["va"]["peer_elsewhere"]) == (False, True)
     assert found["mac0"]["peer_index"] == found["va"]["index"]
-    assert found["vx5"]["detail"] == {"vxlan": 5, "port": 4789}
+    assert found["vx5"]["detail"] == {"number": 5, "port": 4789, "local": "10.77.0.1"}
 
 
 def test_devices_of_the_machine_are_told_from_software_links() -> None:

@@ -42,7 +42,7 @@ def _note(cause: Finding, consequence: Finding) -> None:
 
 def _unreachable(other: Finding) -> bool:
     """Something elsewhere that does not answer."""
-    if other.id in ("target-unreachable", "ping-unreachable", "http-probe-failed", "resolver-dead"):
+    if other.id in ("target-unreachable", "ping-unreachable", "http-probe-failed", "resolver-dead", "overlay-peer-dead"):
         return other.data.get("status", "timeout") in _SILENT
     return other.id == "connections-piled-up" and other.data.get("state") == "SYN_SENT"
 
@@ -153,11 +153,22 @@ def _by_ipsec(_facts: Facts, _cause: Finding, other: Finding) -> bool:
     return _unreachable(other) or other.id == "tcp-retransmits"
 
 
+def _by_tunnel(facts: Facts, cause: Finding, other: Finding) -> bool:
+    """What is asked for through the tunnel."""
+    link, address = cause.data.get("link"), other.data.get("address")
+    if other.id == "neighbour-failed" and other.data.get("dev") == link:
+        return True
+    return _unreachable(other) and other.data.get("link") != link and bool(address) and facts.way_out(str(address)) == link
+
+
 #: (cause, whether it explains another finding), the lowest layer first: each consequence goes to the deepest cause.
 _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("interface-no-carrier", _by_link),
     ("neighbour-failed", _by_neighbour),
     ("ipsec-drops", _by_ipsec),
+    ("tunnel-inside-itself", _by_tunnel),
+    ("tunnel-local-missing", _by_tunnel),
+    ("overlay-peer-dead", _by_tunnel),
     ("oom-killed", _by_machine),
     ("descriptors-exhausted", _by_machine),
     ("service-throttled", _by_machine),

@@ -294,6 +294,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
         sockets,
         switches,
         sysctls,
+        tunnels,
     )
 
     found.read("links", links.read)
@@ -302,6 +303,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
     found.read("policy_rules", routes.read_rules)
     found.read("neighbours", neighbours.read)
     found.read("switches", switches.read)
+    found.read("tunnels", lambda: tunnels.read(found.sections.get("links") or []))
     found.read("interrupts", interrupts.read)
     found.read("kernel_log", kernel_log.read)
     physical = [link["name"] for link in found.sections.get("links") or [] if link.get("physical")]

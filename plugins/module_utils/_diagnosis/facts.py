@@ -88,7 +88,7 @@ class Facts:
     def way_out(self, address: str) -> str | None:
         """The interface of the main table's most specific route to an address; None where policy rules may say otherwise."""
         number = ipaddress.ip_address(address)
-        if self._policy(6 if number.version == 6 else 4):
+        if self.policy(6 if number.version == 6 else 4):
             return None
         best: tuple[int, int] | None = None
         found: str | None = None
@@ -102,14 +102,14 @@ class Facts:
                 best, found = rank, one.get("dev") if one.get("type") in (None, "unicast") else None
         return found
 
-    def _policy(self, family: int) -> bool:
+    def policy(self, family: int) -> bool:
         """Policy rules beyond the three that every host has."""
         return any(one.get("table") not in (253, 254, 255) for one in self.items("policy_rules") if one.get("family") == family)
 
     def leads_back(self, sender: str, own: dict[str, Any], link: str | None) -> bool | None:
         """True when a route through ``link`` leads to the sender; None when that is not certain (policy rules, other routes)."""
         family = own["family"]
-        if self._policy(family):
+        if self.policy(family):
             return None
         hops = [hop for route in self.default_routes() if route.get("family") == family for hop in self.hops(route)]
         if link is not None and link in {hop.get("dev") for hop in hops}:

@@ -25,6 +25,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     reach,
     tls,
     transport,
+    tunnels,
     ways,
 )
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.answer import answer
@@ -45,7 +46,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found = ports.find(facts, walked.moved()) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
     found += basics.find(facts) + reach.find(facts) + parameters.find(facts)
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
-    found += tls.find(facts) + machine.find(facts)
+    found += tls.find(facts) + machine.find(facts) + tunnels.find(facts)
     found += advice.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)

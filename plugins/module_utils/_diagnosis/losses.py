@@ -180,8 +180,16 @@ def ipsec(facts: Facts) -> list[Finding]:
             severity="critical",
             subject=worst,
             summary=f"IPsec dropped {sum(grown.values())} packets {window(facts)}: {_IPSEC.get(worst, worst)}.",
-            evidence=[f"{name} grew by {count} {window(facts)}" for name, count in sorted(grown.items())],
+            evidence=[f"{name} grew by {count} {window(facts)}" for name, count in sorted(grown.items())] + _agreed(facts),
             fix=["ip xfrm policy", "ip -s xfrm state", "# then the log of the key daemon (strongSwan: swanctl --list-sas)"],
             requirement=["D21"],
         )
     ]
+
+
+def _agreed(facts: Facts) -> list[str]:
+    found: dict[str, Any] | None = (facts.section("tunnels") or {}).get("ipsec")
+    if not found:
+        return []
+    ways = sorted({f"{one['source']} to {one['target']}" for one in found["states"]})
+    return [f"{found['policies']} policies, states of {len(ways)} ways" + (f": {', '.join(ways[:6])}" if ways else "")]

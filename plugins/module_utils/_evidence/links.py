@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import os
-import struct
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import tunnels
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool, netlink, procfs, rtnl
 
@@ -27,7 +27,8 @@ def read() -> Section:
     Data: list of ``{name, index, kind, type, mac, mtu, up, carrier, operstate, master, peer_index, peer_elsewhere, driver,
     speed_mbit, duplex, qlen, qdisc, carrier_changes, xdp, physical, numa_node, detail}``. kind: null for a link that is no
     software device (and for ``lo``). carrier: null while the link is down. peer_index: the link below or the other end;
-    peer_elsewhere: that index belongs to another network namespace. detail: vlan id, vxlan id and port, bond mode.
+    peer_elsewhere: that index belongs to another network namespace. detail: vlan id, bond mode, ends of a tunnel as in
+    ``tunnels.ends``.
     """
     section = Section([])
     try:
@@ -106,9 +107,8 @@ def _detail(kind: str | None, data: dict[int, bytes]) -> dict[str, Any]:
     """The few settings of a software link that decide where its packets go."""
     if kind == "vlan":
         return {"vlan": netlink.number(data.get(1))}
-    if kind == "vxlan":
-        port = struct.unpack(">H", data[15])[0] if len(data.get(15, b"")) == 2 else None
-        return {"vxlan": netlink.number(data.get(1)), "port": port}
+    if kind in tunnels.KINDS:
+        return tunnels.ends(kind, data)
     if kind == "bond":
         mode = netlink.number(data.get(1), 255)
         return {"mode": _BOND_MODES[mode] if mode < len(_BOND_MODES) else str(mode)}

@@ -30,8 +30,8 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "routes": ("Routes", ("routes", "policy_rules", "addresses"), ("route", "routing", "gateway", "address", "forwarding")),
     "links": (
         "Links",
-        ("links", "interrupts"),
-        ("link", "interface", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc"),
+        ("links", "interrupts", "tunnels"),
+        ("tunnel", "overlay", "ipsec", "link", "interface", "carrier", "mtu", "duplex", "speed", "bond", "vlan", "nic", "crc"),
     ),
     "machine": (
         "Machine",

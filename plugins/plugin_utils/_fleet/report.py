@@ -22,6 +22,7 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import (
     checks,
     differences,
     duplicates,
+    overlays,
     pairs,
     peers,
     rank,
@@ -67,7 +68,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     """Write report.json and report.html into the run's folder; raises OSError and store.StoreError."""
     hosts = store.names(run)
     comparison = peers.Comparison(hosts, _answered(run, hosts), min_peers)
-    view, ends, doubles = differences.PeerView(), pairs.Pairs(), duplicates.Duplicates()
+    view, ends, crossed = differences.PeerView(), pairs.Pairs(), (duplicates.Duplicates(), overlays.Overlays())
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as light, tempfile.TemporaryFile(dir=run.folder) as spool:
@@ -78,13 +79,14 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
                 comparison.count(stored.host, stored.evidence)
                 view.count(stored.host, stored.evidence, hosts)
                 ends.count(stored.host, stored.evidence)
-                doubles.count(stored.host, stored.evidence)
+                for table in crossed:
+                    table.count(stored.host, stored.evidence)
                 _lighten(stored)
             light.write(json.dumps(vars(stored), separators=(",", ":")).encode() + b"\n")
         light.seek(0)
         for line in light:
             stored = store.Stored(**json.loads(line))
-            record = _record(stored, comparison, view, ends, doubles, run)
+            record = _record(stored, comparison, view, ends, crossed, run)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
             packed = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
@@ -119,7 +121,7 @@ def _answered(run: store.Run, hosts: dict[str, list[str]]) -> set[str]:
 
 
 #: The sections that findings about the fleet read. The others, the bulk of the evidence, are read once only.
-_KEPT = ("addresses", "hooks", "links", "routes", "sockets")
+_KEPT = ("addresses", "hooks", "links", "routes", "sockets", "tunnels")
 
 
 def _rejudge(stored: store.Stored, judge: Judge) -> None:
@@ -147,7 +149,7 @@ def _record(
     comparison: peers.Comparison,
     view: differences.PeerView,
     ends: pairs.Pairs,
-    doubles: duplicates.Duplicates,
+    crossed: tuple[duplicates.Duplicates, overlays.Overlays],
     run: store.Run,
 ) -> dict[str, Any]:
     """One host of report.json."""
@@ -176,7 +178,7 @@ def _record(
             found = differences.fleet_findings(
                 stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock")
             )
-            found += [one.to_dict() for one in doubles.findings(stored.host, evidence)]
+            found += [one.to_dict() for table in crossed for one in table.findings(stored.host, evidence)]
             target = shown_target(evidence.get("target"))
             answer = differences.fleet_answer(answer, found, seen, target)
             answer, found = pairs.join(ends.of(stored.host), target or "", differences.listens(evidence), answer, found)

@@ -55,6 +55,7 @@ _SECTIONS: dict[str, type] = {
     "pairs": list,
     "machine": dict,
     "kernel_log": list,
+    "tunnels": dict,
 }
 
 

@@ -29,7 +29,7 @@ class Step:
 _LINK = Step("link", ("links",), ("interface-", "link-", "nic-fault"))
 _NEIGHBOURS = Step("neighbours", ("neighbours",), ("neighbour-", "address-duplicate", "mac-duplicate"))
 _ROUTES = Step("routes", ("routes", "policy_rules"), ("route-", "reverse-path-", "forwarding-"))
-_TUNNELS = Step("tunnels and overlays", ("links", "drops"), ("ipsec-", "tunnel-", "overlay-"))
+_TUNNELS = Step("tunnels and overlays", ("tunnels", "links", "drops"), ("ipsec-", "tunnel-", "overlay-"))
 _MTU = Step("MTU", ("links",), ("mtu-",))
 _REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-"))
 _RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree"))
