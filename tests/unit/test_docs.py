@@ -19,7 +19,7 @@ PAGES = sorted(path for path in FINDINGS.glob("*.md") if path.name != "README.md
 #: Where findings are made.
 SOURCES = ("plugins/module_utils/_diagnosis", "plugins/plugin_utils/_fleet")
 #: Functions that make a finding from an id given as their first argument.
-MAKERS = ("Finding", "_listed", "_fold_list")
+MAKERS = ("Finding", "_listed", "_fold_list", "_finding")
 HEADINGS = ["How it is detected", "What to do", "What it does not tell", "Try it in the lab"]
 _ID = re.compile(r"\A[a-z]+(?:-[a-z]+)+\Z")
 

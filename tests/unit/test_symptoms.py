@@ -18,7 +18,10 @@ from tests.unit.test_docs import findings_in_code
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOWS = [name for name, steps in symptoms.FLOWS.items() if steps]
-READ = [{"section": name, "status": "ok", "gaps": []} for name in (*samples.SECTIONS, "machine", "kernel_log", "kubernetes")]
+READ = [
+    {"section": name, "status": "ok", "gaps": []}
+    for name in (*samples.SECTIONS, "machine", "kernel_log", "tunnels", "kubernetes")
+]
 
 
 def finding(name: str, severity: str = "warning", *consequences: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import nat
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import STACKED, Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
@@ -30,6 +31,7 @@ def links(facts: Facts) -> list[Finding]:
     # A bridge port, a bond member or the lower device of a VLAN needs no address of its own.
     lower = {one.get("peer_index") for one in facts.items("links") if one.get("kind") in STACKED}
     used = {one.get("dev") for one in facts.default_routes()}
+    silent = {one["name"]: one.get("down_because") for one in facts.items("physical")}
     for link in facts.items("links"):
         if not link.get("up") or not (link.get("physical") or link["name"] in used):
             continue
@@ -45,6 +47,7 @@ def links(facts: Facts) -> list[Finding]:
                     evidence=[
                         f"{name}: admin up, carrier 0, operstate {link.get('operstate')}",
                         f"{link.get('carrier_changes', 'not known how many')} carrier changes since boot",
+                        *(f"the card says: {why}" for why in [silent.get(name)] if why),
                     ],
                     fix=[f"ethtool {word(name)}", f"# if the port is not meant to be used: ip link set dev {word(name)} down"],
                     requirement=["D08", "D23"],
@@ -113,6 +116,7 @@ def duplicates(facts: Facts) -> list[Finding]:
 def neighbours(facts: Facts) -> list[Finding]:
     """A gateway, resolver or peer in the subnet that does not answer ARP or neighbour discovery."""
     wanted: dict[str, str] = {}
+    wanted.update({address: f"target of {rule.where()}" for address, rule in nat.translated_to(facts).items()})
     for peer in facts.evidence.get("peers") or []:
         wanted[peer["address"]] = f"peer {peer['host']}"
     for server in (facts.section("names") or {}).get("servers") or []:

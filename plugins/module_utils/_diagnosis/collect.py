@@ -220,12 +220,13 @@ class _Background:
 
 
 def _network_readers(options: Options) -> dict[str, Callable[[], Section]]:
-    from ansible_collections.netops.fleet.plugins.module_utils._evidence import clock, names, probes
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence import clock, names, physical, probes
 
     timeout = options.probe_timeout
     readers: dict[str, Callable[[], Section]] = {
         "names": lambda: names.read(options.names, timeout),
         "clock": lambda: clock.read(options.ntp, timeout),
+        "physical": physical.read,
     }
     wanted = _probes(options)
     if wanted:

@@ -13,13 +13,16 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     basics,
     causes,
     firewall,
+    hops,
     interrupts,
     locality,
     losses,
     machine,
     naming,
+    nat,
     pairs,
     parameters,
+    physical,
     ports,
     queues,
     reach,
@@ -47,6 +50,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found += basics.find(facts) + reach.find(facts) + parameters.find(facts)
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
     found += tls.find(facts) + machine.find(facts) + tunnels.find(facts)
+    found += nat.find(facts) + hops.find(facts) + physical.find(facts)
     found += advice.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)

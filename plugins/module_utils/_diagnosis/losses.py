@@ -87,7 +87,7 @@ def nic(facts: Facts) -> list[Finding]:
                 summary=f"{link} lost {sum(counters[name] for name in counters if name in _NIC)} frames {window(facts)}.",
                 evidence=[f"{name} grew by {count} {window(facts)}" for name, count in sorted(counters.items())[:12]],
                 fix=fix,
-                requirement=["D13"],
+                requirement=["D13", "D23"],
                 data={"link": link},
             )
         )

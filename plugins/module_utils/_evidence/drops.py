@@ -21,9 +21,9 @@ from typing import Any
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap, Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool, netlink, procfs, rtnl, sockdiag
 
-LAYERS = ("nic", "driver", "softnet", "qdisc", "netfilter", "ip", "tcp", "udp", "socket", "ipsec")
+LAYERS = ("carrier", "nic", "driver", "softnet", "qdisc", "netfilter", "ip", "tcp", "udp", "socket", "ipsec")
 
-_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64, _IFLA_PARENT_DEV_NAME, _IFLA_INFO_KIND = 3, 18, 23, 56, 1
+_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64, _IFLA_CARRIER_CHANGES, _IFLA_INFO_KIND = 3, 18, 23, 35, 1
 #: struct rtnl_link_stats64, in order; what is no loss is skipped below.
 _LINK_COUNTERS = (
     "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped", "multicast",
@@ -191,12 +191,14 @@ def _links(snapshot: Snapshot) -> None:
         _gap(snapshot, "driver", f"rtnetlink: {procfs.reason(error)}")
         return
     counters: dict[str, int] = {}
+    carrier: dict[str, int] = {}
     hardware = []
     for _kind, body in answers:
         if len(body) < rtnl.IFINFO.size:
             continue
         found = netlink.attributes(body, rtnl.IFINFO.size)
         name = netlink.text_of(found.get(_IFLA_IFNAME, b""))
+        carrier[f"{name} carrier_changes"] = netlink.number(found.get(_IFLA_CARRIER_CHANGES))
         stats = found.get(_IFLA_STATS64, b"")
         values = struct.unpack_from(f"={len(stats) // 8}Q", stats)
         for counter, value in zip(_LINK_COUNTERS, values):
@@ -205,7 +207,7 @@ def _links(snapshot: Snapshot) -> None:
         # A software link has a kind; only a driver of a device has counters of its own that matter here.
         if _IFLA_INFO_KIND not in netlink.attributes(found.get(_IFLA_LINKINFO, b"")) and name != "lo":
             hardware.append(name)
-    snapshot.layers["nic"] = counters
+    snapshot.layers["nic"], snapshot.layers["carrier"] = counters, carrier
     _drivers(snapshot, hardware)
 
 

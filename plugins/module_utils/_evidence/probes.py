@@ -48,7 +48,8 @@ def run(probes: list[dict[str, Any]], seconds: float = 10.0, explain: bool = Fal
     """Run the probes; ``seconds`` bounds all of them together. explain: say of failed ones why (see probe_why).
 
     Data: list of ``{kind, target, from, status, detail, ms}`` in the order given, and by kind:
-    ping ``sent, received, loss_percent, rtt_ms: {min, avg, max}``; tcp, tls, http ``address`` (the one that was reached);
+    ping ``sent, received, loss_percent, rtt_ms: {min, avg, max}, address, ttl`` (those of the replies);
+    tcp, tls, http ``address`` (the one that was reached);
     tls, http ``tls: {version, cipher, alpn, expires}``; http ``code, phases_ms: {dns, connect, tls, first_byte, total}, bytes``;
     the rest at the functions of probe_udp, probe_tls, probe_path and probe_mtu.
     status: ok; refused, timeout, unreachable, reset, prohibited (this host's own firewall); ping also icmp_blocked (no echo, but
@@ -169,6 +170,7 @@ def _ping(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> Non
         times = [round(rtt * 1000, 3) for rtt in echoes.rtt]
         result["rtt_ms"] = {"min": min(times), "avg": round(sum(times) / len(times), 3), "max": max(times)}
         result["ms"] = result["rtt_ms"]["avg"]
+        result["ttl"], result["address"] = echoes.ttl, str(where[0])
         if lost:
             result.update(status="lossy", detail=f"{lost} of {echoes.sent} echo requests without reply")
         return

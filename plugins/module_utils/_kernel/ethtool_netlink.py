@@ -4,6 +4,8 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """What ``ethtool -l -g -c -k`` reads and ``-L -G -C -K`` sets, by generic netlink: channels, rings, coalescing, features.
 
+And what it reads of the cable: link modes, why there is no link, the transceiver's memory (``-m``, Linux 5.13).
+
 Sources: include/uapi/linux/ethtool_netlink.h, Documentation/networking/ethtool-netlink.rst. Linux 5.6 and later. The
 family is part of the kernel, so asking for it loads no module.
 """
@@ -53,6 +55,13 @@ GROUPS: dict[str, _Group] = {
     ),
 }
 _FEATURES_GET, _FEATURES_SET = 11, 12
+_LINKMODES_GET, _LINKSTATE_GET, _EEPROM_GET = 4, 6, 31
+#: enum ethtool_link_ext_state.
+_NO_LINK = (
+    "autonegotiation fails", "link training fails", "the lanes do not fit together", "bad signal", "no cable", "cable issue",
+    "the module's memory cannot be read", "calibration fails", "the module wants more power than the port gives", "too hot",
+    "the module is not ready",
+)  # fmt: skip
 _FEATURES_HW, _FEATURES_WANTED, _FEATURES_ACTIVE, _FEATURES_NOCHANGE = 2, 3, 4, 5
 _BITSET_BITS, _BIT_NAME, _BIT_VALUE = 3, 2, 3
 #: ethtool's short names of features, and the kernel's.
@@ -121,6 +130,28 @@ class Link:
             pairs.append((known.values[name], struct.pack("=B", value) if name in known.flags else value))
         self._ask(known.set, link, pairs)
 
+    def modes(self, link: str) -> dict[str, object]:
+        """``{autoneg, ours, peer}``: link modes by name that each side offers; peer None where it says nothing."""
+        found = self._ask(_LINKMODES_GET, link, [])
+        peer = _given(found.get(4))
+        return {"autoneg": bool(netlink.number(found.get(2))), "ours": _given(found.get(3)), "peer": peer or None}
+
+    def down_because(self, link: str) -> str | None:
+        """Why a link has no carrier, in the card's words; None where it does not say."""
+        found = self._ask(_LINKSTATE_GET, link, [])
+        state = netlink.number(found[5]) if 5 in found else len(_NO_LINK)
+        return _NO_LINK[state] if state < len(_NO_LINK) else None
+
+    def eeprom(self, link: str, offset: int, length: int, page: int, bus: int) -> bytes:
+        """``length`` bytes of the transceiver's memory. bus: 0x50, or 0x51 for the diagnostics of an SFP."""
+        more: list[tuple[int, netlink.AttributeValue]] = [(2, offset), (3, length), (4, bytes([page])), (6, bytes([bus]))]
+        if page:
+            more.insert(3, (5, bytes([0])))
+        data = self._ask(_EEPROM_GET, link, more).get(7, b"")
+        if len(data) < length:
+            raise OSError(5, f"{len(data)} of {length} bytes were given")
+        return data[:length]
+
     def features(self, link: str) -> dict[str, Feature]:
         """By the kernel's names."""
         found = self._ask(_FEATURES_GET, link, [])
@@ -133,6 +164,10 @@ class Link:
         if on:
             bit.append((_BIT_VALUE, b""))
         self._ask(_FEATURES_SET, link, [(_FEATURES_WANTED, [(_BITSET_BITS, [(1, bit)])])])
+
+
+def _given(data: bytes | None) -> list[str]:
+    return sorted(_bits(data)) if data else []
 
 
 def _bits(data: bytes) -> set[str]:

@@ -18,16 +18,20 @@ from dataclasses import dataclass, field
 
 _ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
+_IP_TTL, _IP_RECVTTL, _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT = 2, 12, 51, 52
 
 
 @dataclass
 class Echoes:
-    """sent, received: requests and their replies. rtt: seconds of each reply. error: what the network said, if anything."""
+    """sent, received: requests and their replies. rtt: seconds of each reply. error: what the network said, if anything.
+
+    ttl: time to live (hop limit) that replies came with, each number once."""
 
     sent: int = 0
     rtt: list[float] = field(default_factory=list)
     error: OSError | None = None
     source: str | None = None
+    ttl: list[int] = field(default_factory=list)
 
     @property
     def received(self) -> int:
@@ -66,6 +70,7 @@ def echo(
     with sock:
         level, option = (socket.IPPROTO_IP, _IP_RECVERR) if family == socket.AF_INET else (socket.IPPROTO_IPV6, _IPV6_RECVERR)
         sock.setsockopt(level, option, 1)
+        sock.setsockopt(level, _IP_RECVTTL if family == socket.AF_INET else _IPV6_RECVHOPLIMIT, 1)
         if source is not None:
             sock.bind((source, 0))
         sock.connect(where)
@@ -111,7 +116,7 @@ def _replies(
         if left <= 0 or not select.select([sock], [], [], left)[0]:
             return
         try:
-            data = sock.recv(65535)
+            data, ancillary, _flags, _sender = sock.recvmsg(65535, 512)
         except OSError as error:
             result.error = error
             _drain_errors(sock)
@@ -119,6 +124,13 @@ def _replies(
         sequence = match(data, raw and family == socket.AF_INET, family, number if raw else None, token)
         if sequence in sent:
             result.rtt.append(time.monotonic() - sent.pop(sequence))
+            result.ttl = sorted({*result.ttl, *_hops(ancillary)})
+
+
+def _hops(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The time to live, or hop limit, a packet came with."""
+    known = ((socket.IPPROTO_IP, _IP_TTL), (socket.IPPROTO_IPV6, _IPV6_HOPLIMIT))
+    return [struct.unpack_from("=i", data)[0] for level, kind, data in ancillary if (level, kind) in known and len(data) >= 4]
 
 
 def _drain_errors(sock: socket.socket) -> None:

@@ -56,6 +56,7 @@ _SECTIONS: dict[str, type] = {
     "machine": dict,
     "kernel_log": list,
     "tunnels": dict,
+    "physical": list,
 }
 
 

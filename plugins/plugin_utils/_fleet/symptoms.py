@@ -26,13 +26,13 @@ class Step:
         return any(name == one or (one.endswith("-") and name.startswith(one)) for name in told for one in self.ids)
 
 
-_LINK = Step("link", ("links",), ("interface-", "link-", "nic-fault"))
+_LINK = Step("link", ("links",), ("interface-", "link-", "nic-fault", "optical-"))
 _NEIGHBOURS = Step("neighbours", ("neighbours",), ("neighbour-", "address-duplicate", "mac-duplicate"))
 _ROUTES = Step("routes", ("routes", "policy_rules"), ("route-", "reverse-path-", "forwarding-"))
 _TUNNELS = Step("tunnels and overlays", ("tunnels", "links", "drops"), ("ipsec-", "tunnel-", "overlay-"))
 _MTU = Step("MTU", ("links",), ("mtu-",))
-_REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-"))
-_RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree"))
+_REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-", "hop-"))
+_RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree", "nat-"))
 _HOOKS = Step("hooks", ("hooks",), ("bpf-",))
 _TRACKING = Step("connection tracking", ("conntrack",), ("conntrack-",))
 _QUEUES = Step(
