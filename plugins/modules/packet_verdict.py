@@ -168,9 +168,9 @@ verdicts:
       sample: "protocol 6 192.0.2.10 → 192.0.2.11:1678: drop by nft inet filter input handle 7: tcp dport 1678 drop"
     decided_by:
       description: >-
-        What decided: C(kind) is C(rule), C(policy), C(route), C(policy_rule), C(sysctl) or C(hook); C(where) names it, C(text) is
-        how an administrator sees it. A rule has its back end, family, table, chain, handle, line, owner and counter as well. Null
-        when nothing stood in the way.
+        What decided: C(kind) is C(rule), C(policy), C(route), C(policy_rule), C(sysctl), C(ttl) or C(hook); C(where) names it,
+        C(text) is how an administrator sees it. A rule has its back end, family, table, chain, handle, line, owner and counter as
+        well. Null when nothing stood in the way.
       type: dict
       returned: always
       sample: {kind: rule, where: nft inet filter input handle 7, text: tcp dport 1678 drop, handle: 7}

@@ -95,11 +95,16 @@ def apply(part: model.Action, rule: model.Rule, packet: Packet, notes: list[str]
                      f" → {changed.daddr or '?'}:{_port(changed.dport)}")  # fmt: skip
         return changed
     if name == "set update":
-        one = (rule.family, rule.table, str(part.args.get("set")))
-        return packet if packet.touched is None else packet.changed(touched=packet.touched | {one})
+        names = [part.args[key] for key in ("set", "add-set", "del-set", "map-set") if key in part.args]
+        where = (rule.family, rule.table) if rule.backend == model.NFT else (model.IPSET, "")
+        touched = {(*where, str(one).split(" ")[0]) for one in names}
+        packet = packet if packet.touched is None else packet.changed(touched=packet.touched | touched)
+        return packet.changed(mark=None) if "map-mark" in part.args else packet
     if name.endswith(" set"):
         return _set(part, packet)
     if name in ("dscp", "tos", "ecn"):
+        if "ecn-tcp-remove" in part.args:
+            return packet if packet.tcp_flags is None else packet.changed(tcp_flags=packet.tcp_flags & 0x3F)
         return packet.changed(tos=None)
     if name in ("ttl", "hl"):
         return packet.changed(ttl=None)

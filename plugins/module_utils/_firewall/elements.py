@@ -254,17 +254,21 @@ class Nested:
             positive.append(element[1] if denied else element)
             self._deny.append(denied)
         self._elements = positive
+        self._denies = any(self._deny)
         self._index = Index(left, positive)
 
-    def contains(self, packet: Packet) -> Answer:
+    def contains(self, packet: Packet, nomatch: bool = False) -> Answer:
+        """nomatch: does a "nomatch" member decide?"""
+        if nomatch and not self._denies:
+            return False
         answer, found = self._index.all_covering(packet)
         if not found:
             return answer
         if answer is None:
             # One that may match may also be the more specific one.
-            return True if not any(self._deny) else None
+            return None if self._denies else True
         best = max(found, key=lambda place: _lengths(self._elements[place]))
-        return not self._deny[best]
+        return self._deny[best] is nomatch
 
 
 def _lengths(element: Any) -> list[int]:

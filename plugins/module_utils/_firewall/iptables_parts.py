@@ -26,6 +26,16 @@ _NOT_STATIC = frozenset(
     {"limit", "hashlimit", "recent", "statistic", "string", "bpf", "u32", "time", "quota", "connlimit", "connbytes", "cluster"}
     | {"rateest", "nfacct", "condition", "random", "account", "quota2", "geoip", "asn"}
 )
+#: Matches that are known and not followed.
+_NOT_FOLLOWED = {
+    "connlabel": "labels of a connection are not read",
+    "eui64": "not followed",
+    "ipv6header": "not followed",
+    "ipvs": "depends on virtual services",
+    "osf": "depends on fingerprints",
+    "policy": "IPsec policies are not followed",
+    "socket": "depends on the sockets of the host",
+}
 _REJECTS = {
     "icmp-net-unreachable": "icmp net-unreachable",
     "icmp-host-unreachable": "icmp host-unreachable",
@@ -93,7 +103,7 @@ def match(module: str, options: list[Option], text: str, family: str, sets: dict
     """Add the parts of one ``-m MODULE ...``. sets: type of each known ipset, by name. Never raises."""
     reader = _MATCHES.get(module)
     if reader is None:
-        why = NOT_STATIC if module in _NOT_STATIC else "match not understood"
+        why = NOT_STATIC if module in _NOT_STATIC else _NOT_FOLLOWED.get(module, "match not understood")
         parsed.parts.append(Unknown(text, why))
         return
     try:
@@ -128,7 +138,7 @@ def _ports(module: str, options: list[Option], _family: str, _sets: dict[str, st
         elif module == "tcp" and option == "--syn":
             parts.append(Match("tcp flags", _form(negated), [2], None, 0x17))
         else:
-            raise OddError(f"{option} is not understood")
+            parts.append(Unknown(" ".join([f"-m {module}", *(["!"] if negated else []), option, *values]), "not followed"))
     return parts
 
 
@@ -146,11 +156,20 @@ def _flags(text: str) -> int:
 def _multiport(_module: str, options: list[Option], _family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
     parts: list[Part] = []
     for negated, option, values in options:
-        if option not in ("--sports", "--dports", "--source-ports", "--destination-ports"):
-            raise OddError("either port of two may match")
-        left = "th sport" if option in ("--sports", "--source-ports") else "th dport"
-        parts.append(Match(left, _form(negated), [_range(one) for one in values[0].split(",")]))
+        if option not in _MULTIPORT:
+            raise OddError(f"{option} is not understood")
+        left = _MULTIPORT[option]
+        form = _form(negated) if left != _EITHER_PORT else "not any in" if negated else "any in"
+        parts.append(Match(left, form, [_range(one) for one in values[0].split(",")]))
     return parts
+
+
+_EITHER_PORT = "th sport . th dport"
+_MULTIPORT = {
+    **dict.fromkeys(("--sports", "--source-ports"), "th sport"),
+    **dict.fromkeys(("--dports", "--destination-ports"), "th dport"),
+    "--ports": _EITHER_PORT,
+}
 
 
 def _icmp(module: str, options: list[Option], _family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
@@ -161,12 +180,14 @@ def _icmp(module: str, options: list[Option], _family: str, _sets: dict[str, str
             raise OddError(f"{option} is not understood")
         kind, slash, code = values[0].partition("/")
         if kind in ("any", "255"):
+            if negated or name == "icmpv6":
+                raise OddError("no type at all")
             continue
-        if slash and negated:
-            raise OddError("neither this type nor this code")
-        parts.append(Match(f"{name} type", _form(negated), [symbols.scalar(name, kind)]))
+        number = symbols.scalar(name, kind)
         if slash:
-            parts.append(Match(f"{name} code", "in", [_dashed(code)]))
+            parts.append(Match(f"{name} type . {name} code", _form(negated), [["concat", number, _dashed(code)]]))
+        else:
+            parts.append(Match(f"{name} type", _form(negated), [number]))
     return parts
 
 
@@ -183,10 +204,11 @@ def _conntrack(_module: str, options: list[Option], _family: str, _sets: dict[st
         bits = "not bits" if negated else "bits"
         if option in ("--ctstate", "--state"):
             names: list[Any] = [name.lower() for name in value.split(",")]
-            if set(names) <= {"snat", "dnat"}:
-                parts.append(Match("ct status", bits, names))
-            elif {"snat", "dnat"} & set(names):
-                raise OddError("a state or a mapping")
+            if len(options) > 1 and (negated or {"invalid", "untracked"} & set(names)):
+                # The kernel does not look at the others where there is no connection.
+                raise OddError("a state without a connection, and more of the connection")
+            if {"snat", "dnat"} & set(names):
+                parts.append(Match("ct state . ct status", "not any in" if negated else "any in", names))
             else:
                 parts.append(Match("ct state", bits, names))
         elif option == "--ctstatus":
@@ -243,6 +265,8 @@ def _masked(text: str) -> tuple[int, int | None]:
 def _set(_module: str, options: list[Option], family: str, sets: dict[str, str], _parsed: Parsed) -> list[Part]:
     # Whether its own counters count changes nothing of what it matches.
     options = [one for one in options if one[1] not in ("--update-counters", "--update-subcounters")]
+    nomatch = [one for one in options if one[1] == "--return-nomatch"]
+    options = [one for one in options if one not in nomatch]
     if len(options) != 1 or options[0][1] not in ("--match-set", "--set"):
         raise OddError("a set match with more conditions")
     negated, _option, (name, sides) = options[0]
@@ -251,7 +275,8 @@ def _set(_module: str, options: list[Option], family: str, sets: dict[str, str],
         raise OddError(f"the type of ipset {name} was not read")
     # Which fields a list:set looks at depends on each of its members.
     left = f"ipset {sides}" if kind == "list:set" else set_left(kind, sides, family)
-    return [Match(left, _form(negated), None, name)]
+    form = _form(negated) if not nomatch else "not nomatch" if negated else "nomatch"
+    return [Match(left, form, None, name)]
 
 
 def set_left(kind: str, sides: str, family: str) -> str:
@@ -275,13 +300,23 @@ def _comment(_module: str, options: list[Option], _family: str, _sets: dict[str,
     return []
 
 
-def _addrtype(_module: str, options: list[Option], _family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
+#: Addresses that IPv6's addrtype does not call unicast: multicast, unspecified, IPv4-mapped.
+_NOT_UNICAST: list[Any] = [["prefix", "ff00::", 8], "::", ["prefix", "::ffff:0:0", 96]]
+
+
+def _addrtype(_module: str, options: list[Option], family: str, _sets: dict[str, str], _parsed: Parsed) -> list[Part]:
     limits = {option for _negated, option, _values in options if option.startswith("--limit-iface")}
     via = {"--limit-iface-in": " . iif", "--limit-iface-out": " . oif"}.get(next(iter(limits), ""), "")
     parts: list[Part] = []
     for negated, option, values in options:
         if option in ("--src-type", "--dst-type"):
             side = "saddr" if option == "--src-type" else "daddr"
+            if family == "ip6" and values[0] != "LOCAL":
+                # Not a question to the routes, as with IPv4: a local address is unicast too.
+                if values[0] != "UNICAST":
+                    raise OddError(f"{values[0]} of IPv6 is not followed")
+                parts.append(Match(f"ip6 {side}", "in" if negated else "not in", _NOT_UNICAST))
+                continue
             parts.append(Match(f"fib {side}{via} type", _form(negated), [one.lower() for one in values[0].split(",")]))
         elif option not in limits:
             raise OddError(f"{option} is not understood")
@@ -371,6 +406,12 @@ def _header(module: str, options: list[Option], family: str, _sets: dict[str, st
     return [Match(f"exthdr {module}", "in", ["exists"]), *([Unknown(f"-m {module}", "not followed")] if options else [])]
 
 
+def _ah(module: str, options: list[Option], family: str, sets: dict[str, str], parsed: Parsed) -> list[Part]:
+    if family == "ip6":  # no protocol has to be asked for beside it
+        return _header(module, options, family, sets, parsed)
+    return _simple({"--ahspi": ("ah spi", _dashed)})(module, options, family, sets, parsed)
+
+
 _MATCHES: dict[str, Callable[[str, list[Option], str, dict[str, str], Parsed], list[Part]]] = {
     **dict.fromkeys(("tcp", "udp", "sctp", "dccp", "udplite"), _ports),
     "multiport": _multiport,
@@ -406,7 +447,8 @@ _MATCHES: dict[str, Callable[[str, list[Option], str, dict[str, str], Parsed], l
     "realm": _simple({"--realm": ("rt classid", symbols.integer)}),
     "cgroup": _simple({"--cgroup": ("meta cgroup", symbols.integer)}),
     "esp": _simple({"--espspi": ("esp spi", _dashed)}),
-    "ah": _simple({"--ahspi": ("ah spi", _dashed)}),
+    "ah": _ah,
+    "ipcomp": _simple({"--ipcompspi": ("comp cpi", _dashed)}),
     "tcpmss": _simple({"--mss": ("tcp option maxseg size", _range)}),
     "devgroup": _group,
     "rpfilter": _rpfilter,
@@ -439,7 +481,6 @@ _GOES_ON = {
     "TCPOPTSTRIP": "tcpoptstrip",
     "ECN": "ecn",
     "HMARK": "mark",
-    "CLUSTERIP": "clusterip",
 }
 
 
@@ -499,6 +540,9 @@ def _target(name: str, options: dict[str, str], family: str, chains: AbstractSet
         if options.get("--on-ip", "0.0.0.0") not in ("0.0.0.0", "::"):
             args["addr"] = options["--on-ip"]
         add(Action("tproxy", args))
+        parsed.verdict = Verdict("unknown", None, text)
+    elif name == "CLUSTERIP":
+        add(Unknown(text, "drops what another node is to answer"))
         parsed.verdict = Verdict("unknown", None, text)
     elif name == "SYNPROXY":
         add(Action("synproxy", {key.lstrip("-"): value for key, value in options.items()}, terminal=True))

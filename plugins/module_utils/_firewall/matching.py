@@ -50,21 +50,23 @@ class Sets:
             return self._ipset.get(name)
         return self._nft.get((rule.family, rule.table, name))
 
-    def contains(self, rule: model.Rule, name: str, left: str, packet: Packet) -> Answer:
-        """None when the set was not read, is not known, or the packet's field is not known."""
+    def contains(self, rule: model.Rule, name: str, left: str, packet: Packet, nomatch: bool = False) -> Answer:
+        """None when the set was not read, is not known, or the packet's field is not known. nomatch: see model.Match."""
         found = self.find(rule, name)
         if found is None or found.elements is None:
             return None
         if found.backend == model.IPSET:
-            return self._in_ipset(found, left, packet, 0)
+            return self._in_ipset(found, left, packet, 0, nomatch)
         index = self._indexes.get((id(found), left))
         if index is None:
             index = self._indexes[id(found), left] = Index(left, found.elements)
         return index.find(packet)[0] if isinstance(index, Index) else None
 
-    def _in_ipset(self, found: model.Set, left: str, packet: Packet, depth: int) -> Answer:
+    def _in_ipset(self, found: model.Set, left: str, packet: Packet, depth: int, nomatch: bool) -> Answer:
         if left[:6] == "ipset ":
-            return self._in_list(found, left[6:], packet, depth)
+            return self._in_list(found, left[6:], packet, depth, nomatch)
+        if packet.touched is None or (model.IPSET, "", found.name) in packet.touched:
+            return None  # a rule before this one changed it for this very packet
         if found.family and found.family != ("inet" if packet.family == 4 else "inet6"):
             return False
         if found.elements is None:
@@ -79,9 +81,10 @@ class Sets:
             if elements is None:
                 return None
             index = self._indexes[id(found), left] = Nested(left, elements)
-        return index.contains(packet) if isinstance(index, Nested) else None
+        # The kernel asks this of types with networks only; of others it is the plain question.
+        return index.contains(packet, nomatch and "net" in found.type) if isinstance(index, Nested) else None
 
-    def _in_list(self, found: model.Set, sides: str, packet: Packet, depth: int) -> Answer:
+    def _in_list(self, found: model.Set, sides: str, packet: Packet, depth: int, nomatch: bool) -> Answer:
         """A list:set: each member set by its own type; one with more dimensions than the rule has flags never matches."""
         if found.elements is None or depth > 8:
             return None
@@ -99,7 +102,7 @@ class Sets:
             except OddError:
                 answers.append(None)
                 continue
-            answers.append(self._in_ipset(member, left, packet, depth + 1))
+            answers.append(self._in_ipset(member, left, packet, depth + 1, nomatch))
         return any_of(answers)
 
     def mapped(self, part: model.VerdictMap, entries: list[tuple[Any, model.Verdict]], packet: Packet) -> tuple[Answer, int]:
@@ -145,7 +148,8 @@ def matches(match: model.Match, rule: model.Rule, packet: Packet, sets: Sets) ->
     """Does this condition hold for the packet?"""
     left = match.left
     if match.set is not None:
-        answer = sets.contains(rule, match.set, left, packet) if match.mask is None else None
+        nomatch = match.op in ("nomatch", "not nomatch")
+        answer = sets.contains(rule, match.set, left, packet, nomatch) if match.mask is None else None
         if rule.backend == model.NFT:
             if _missing(left, packet):
                 return False
@@ -153,6 +157,10 @@ def matches(match: model.Match, rule: model.Rule, packet: Packet, sets: Sets) ->
                 return None  # a rule before this one changed it for this very packet
         return negate_if(match.op, answer)
     values = match.values or []
+    if match.op in ("any in", "not any in"):
+        # Of the states and the status of a connection one bit is enough.
+        each = (model.Match(one, "bits" if one.startswith("ct ") else "in", values) for one in fields_of(left))
+        return negate_if(match.op, any_of(matches(one, rule, packet, sets) for one in each))
     if len(fields_of(left)) > 1:
         if _missing(left, packet):
             return False

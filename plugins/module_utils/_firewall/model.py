@@ -55,7 +55,9 @@ class Match:
 
     left: what is looked at, in nft's words; a concatenation is joined with " . " ("ip saddr . tcp dport").
     op: "in" (equal to one of values), "not in", "<", ">", "<=", ">=",
-        "bits" (left & any of values is not zero: ``ct state new``, ``tcp flags syn``), "not bits" (is zero).
+        "bits" (left & any of values is not zero: ``ct state new``, ``tcp flags syn``), "not bits" (is zero),
+        "any in" (one of the fields of ``left`` is one of values: multiport's ``--ports``), "not any in",
+        "nomatch" (what decides in the ipset is a member with "nomatch": ``--return-nomatch``), "not nomatch".
     values: the elements; None when ``set`` names them. mask: ``left & mask`` is compared (``tcp flags & (fin|syn) == syn``).
     set: name of a named nft set of the rule's table (without "@"), or of an ipset when the rule is an iptables one.
     """

@@ -25,6 +25,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.model impor
     Ruleset,
     Set,
     Unknown,
+    Verdict,
 )
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.nft_kernel import Kernel, KernelChain, KernelSet, Table
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.symbols import OddError
@@ -32,6 +33,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import comman
 from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import owner_of
 
 Key = tuple[str, str]
+#: Tables that iptables, ebtables or arptables make.
+_IPTABLES_NAMES = frozenset({"raw", "mangle", "nat", "filter", "security", "broute"})
 #: Characters of a rule's text that are kept: an anonymous set may hold thousands of members, which ``parts`` has anyway.
 TEXT_LIMIT = 4000
 #: How a text ends that was cut.
@@ -106,7 +109,7 @@ def read(
                 continue
             listed[key] = found
         ruleset.chains += [_chain(chain, table) for chain in view.chains.get(key, [])]
-        rules, why = _rules(table, view.chains.get(key, []), listed[key], timeout)
+        rules, why = _rules(table, view.chains.get(key, []), listed[key], _of_iptables(kernel, table), timeout)
         ruleset.rules += rules
         if why:
             gaps.append(Gap(f"firewall.nft {name}", why))
@@ -166,8 +169,26 @@ def _chain(chain: KernelChain, table: Table) -> Chain:
     return made
 
 
-def _rules(table: Table, chains: list[KernelChain], listed: ListedTable, timeout: float) -> tuple[list[Rule], str]:
-    """Rules of one table in order; the text says what could not be understood for want of a second listing."""
+def _of_iptables(kernel: Kernel, table: Table) -> set[int] | None:
+    """Handles of rules whose text is not to be trusted: nft prints matches of iptables as its own, and loses some negations.
+
+    None: that cannot be told, so it may be any. Only tables with the names that iptables knows have such rules.
+    """
+    if table.name not in _IPTABLES_NAMES or table.family not in ("ip", "ip6", "bridge", "arp"):
+        return set()
+    try:
+        return kernel.of_iptables(table.family, table.name)
+    except (netlink.NetlinkError, OSError):
+        return None
+
+
+def _rules(
+    table: Table, chains: list[KernelChain], listed: ListedTable, foreign: set[int] | None, timeout: float
+) -> tuple[list[Rule], str]:
+    """Rules of one table in order; the text says what could not be understood for want of a second listing.
+
+    foreign: see _of_iptables.
+    """
     rules: list[Rule] = []
     again: list[Rule] = []
     family, name = table.family, table.name
@@ -175,6 +196,9 @@ def _rules(table: Table, chains: list[KernelChain], listed: ListedTable, timeout
         owner = owner_of(name, chain.name)
         for line, (handle, text) in enumerate(listed.rules.get(chain.name, ()), 1):
             parsed = nft_text.read_rule(text, family)
+            if foreign is None or handle in foreign:
+                why = "with a match or target of iptables, read through nft"
+                parsed.parts, parsed.verdict, parsed.odd = [Unknown(text[:500], why)], Verdict("unknown", None, why), why
             rule = Rule(
                 NFT,
                 family,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netlink
@@ -30,9 +31,14 @@ _SET_FLAGS = ((2, "constant"), (4, "interval"), (0x10, "timeout"), (0x20, "dynam
 
 #: Expressions that iptables-nft never writes: with one of them a table was written by nft.
 _NATIVE = re.compile(
-    rb"[\x06-\x14]\x00\x01\x00(?:lookup|dynset|objref|notrack|fib|rt|numgen|hash|queue|tproxy|synproxy|fwd|dup|quota|connlimit"
+    # An element of a list (type 1) that begins with its name: the names of iptables' matches stand elsewhere.
+    rb"(?<=\x01[\x00\x80])[\x06-\x14]\x00\x01\x00(?:lookup|dynset|objref|notrack|fib|rt|numgen|hash|queue|tproxy|synproxy|fwd|dup|quota|connlimit"
     rb"|last|ct|exthdr|socket|osf|xfrm|flow_offload|reject|inner|tunnel|secmark)\x00"
 )
+
+
+#: A match or target of iptables, of which nft shows no more than its name, or a translation that is not always true.
+_XT = re.compile(rb"(?<=\x01[\x00\x80])[\x06-\x14]\x00\x01\x00(?:match|target)\x00")
 
 
 @dataclass
@@ -181,16 +187,23 @@ class Kernel:
         """Rule handles by chain in rule order, and whether nft wrote some of the rules (iptables-nft cannot have)."""
         found: dict[str, list[int]] = {}
         native = False
+        for chain, handle, body in self._rules(family, table):
+            found.setdefault(chain, []).append(handle)
+            native = native or _NATIVE.search(body) is not None
+        return found, native
+
+    def of_iptables(self, family: str, table: str) -> set[int]:
+        """Handles of rules with matches or targets of iptables."""
+        return {handle for _chain, handle, body in self._rules(family, table) if _XT.search(body)}
+
+    def _rules(self, family: str, table: str) -> Iterator[tuple[str, int, bytes]]:
         with netlink.Socket(netlink.NETFILTER, self._timeout) as sock:
             sock.lenient()
             payload = struct.pack("=BBH", _NUMBERS[family], 0, 0) + netlink.pack([(1, table)])
             for _kind, body in sock.dump(_SUBSYSTEM | _GETRULE, payload):
                 name, chain, handle = _rule_head(body)
-                if name != table:
-                    continue
-                found.setdefault(chain, []).append(handle)
-                native = native or _NATIVE.search(body) is not None
-        return found, native
+                if name == table:
+                    yield chain, handle, body
 
 
 def _rule_head(body: bytes) -> tuple[str, str, int]:

@@ -418,6 +418,7 @@ for _name, _numbers in (("tcp", (TCP,)), ("udp", (UDP,)), ("sctp", (SCTP,)), ("d
         _FIELDS[f"{_name} {_end}"] = _port(_numbers, _end)
 _FIELDS["th sport"], _FIELDS["th dport"] = _th("sport"), _th("dport")
 
+_EXTENSIONS = {"hbh": 0, "rt": 43, "srh": 43, "frag": 44, "ah": 51, "dst": 60, "mh": 135}
 #: Selectors of a header that a packet of another protocol does not have: without it a rule of nft ends there.
 _HEADERS = {
     "tcp": (TCP,),
@@ -443,9 +444,10 @@ def _other(packet: Packet, left: str) -> FieldValue:
     if first == "arp":
         return ABSENT
     if first == "exthdr":
-        return (
-            "missing" if packet.family == 6 and " " not in rest else ABSENT
-        )  # the packet has the headers its fields say, and no others
+        # The packet has the headers its fields say, and no others.
+        if packet.family != 6 or " " in rest:
+            return ABSENT
+        return "exists" if packet.proto == _EXTENSIONS.get(rest) else "missing"
     if first == "fib":
         return _fib(packet, left)
     return None

@@ -58,7 +58,7 @@ class Decision:
     possible: what could decide otherwise; for drop and reject, what may do the same in the place of ``rule``.
     why: why the verdict is unknown. packet: as it was at the end, after NAT.
     moved: rules that gave it, or may give it, another destination.
-    object: what decided when it is no rule: ``{kind: policy | route | policy_rule | sysctl | martian | hook, text, ...}``.
+    object: what decided when it is no rule: ``{kind: policy | route | policy_rule | sysctl | martian | ttl | hook, text, ...}``.
     """
 
     verdict: str
@@ -210,6 +210,7 @@ class Walker:
             there = packet.daddr
             way.packet = packet.changed(local=False, oif=self._way(there) if self._way and there else None)
         if goal == "forward":
+            self._one_hop(way)
             self._hook(way, "forward")
             self._hook(way, "postrouting")
             self._send(way)
@@ -218,6 +219,15 @@ class Walker:
             self._hook(way, "input")
             self._run_programs(way, "cgroup inet_ingress", None)
             self._run_programs(way, "sk_lookup", None)
+
+    def _one_hop(self, way: _Way) -> None:
+        """What is forwarded lives one hop less, from before the chains of the hook."""
+        left = way.packet.ttl
+        if left is not None and left <= 1:
+            name = "ttl" if way.packet.family == 4 else "hop limit"
+            self._stop(way, Outcome(REJECT), {"kind": "ttl", "text": f"its {name} of {left} ends here"})
+        if left is not None:
+            way.packet = way.packet.changed(ttl=left - 1)
 
     def _send(self, way: _Way) -> None:
         self._hook(way, "egress")
