@@ -93,7 +93,10 @@ hooks:
       returned: always
       sample: {class: "cali*", index: 7, name: cali1a2b3c4d5e6}
     cgroup:
-      description: Path of the cgroup, and whether the program is inherited from above. Null for other places.
+      description: >-
+        Path of the cgroup; whether the program is inherited from above; C(here), whether a process or socket of this network
+        namespace is in it (null when that cannot be told); C(listens), the sockets in it that wait for packets, of a program on
+        packets that come in (null for all, or when that cannot be told). Null for other places.
       type: dict
       returned: always
     order:

@@ -327,6 +327,68 @@ def test_cgroup_programs_where_they_are_attached(net: NetworkOnly, cgroup: str) 
         os.rmdir(below)
 
 
+_IN_CGROUP = """
+import os, signal, socket, sys
+with open(sys.argv[1] + "/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+server = socket.create_server(("0.0.0.0", 1678))
+print("ready", flush=True)
+signal.pause()
+"""
+_WALK = """
+import json
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import world
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+walker = world.read().walker()
+found = {}
+for port in (1678, 1679):
+    said = walker.incoming(Packet(4, 6, "10.77.0.1", "10.77.0.2", 49152, port, "v0", ""))
+    found[port] = [said.verdict, [one.hook["id"] for one in said.possible if one.hook]]
+print(json.dumps(found))
+"""
+
+
+def test_cgroup_programs_of_others_are_not_on_the_way(cgroup: str, wait_until: Any) -> None:
+    """A program acts on sockets of its cgroup's processes: not on other sockets of the namespace, not in other namespaces."""
+    server, client = NetworkOnly(), NetworkOnly()
+    try:
+        server.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", client.name])
+        for namespace, link, number in ((client, "v1", 1), (server, "v0", 2)):
+            namespace.run(["ip", "addr", "add", f"10.77.0.{number}/24", "dev", link])
+            namespace.run(["ip", "link", "set", link, "up"])
+        inside = server.start_python(_IN_CGROUP, cgroup)
+        listen(server, 1679)
+        wait_until(lambda: reaches(client, "10.77.0.2", 1678))
+        block = {
+            "how": "cgroup",
+            "type": "cgroup_skb",
+            "code": PASS,
+            "name": "block",
+            "path": cgroup,
+            "attach": "cgroup_inet_ingress",
+        }
+        _process, (told,) = hold(server, block)
+        number = told["prog_id"]
+
+        def entry(namespace: Namespace) -> dict[str, Any]:
+            (found,) = [one["cgroup"] for one in here(namespace, "cgroup") if one["id"] == number]
+            return found
+
+        assert (entry(server)["here"], entry(server)["listens"]) == (True, ["tcp/1678"])
+        assert (entry(client)["here"], entry(client)["listens"]) == (False, [])
+        assert (reaches(client, "10.77.0.2", 1678), reaches(client, "10.77.0.2", 1679)) == (False, True)
+        walked = server.python_json(_WALK)
+        assert walked["1678"][0] != "accept" and number in walked["1678"][1]
+        assert number not in walked["1679"][1]
+        assert number not in [one for _verdict, some in client.python_json(_WALK).values() for one in some]
+        inside.kill()
+        inside.wait()
+        assert wait_until(lambda: entry(server)["here"] is False)
+    finally:
+        server.remove()
+        client.remove()
+
+
 def test_netfilter_link(ns: Namespace) -> None:
     listen(ns, 1678)
     process, told = hold(

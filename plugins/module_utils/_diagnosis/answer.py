@@ -117,7 +117,8 @@ _INWARD = {
 def _on_the_way(facts: Facts, hook: dict[str, Any]) -> bool:
     if (hook.get("interface") or {}).get("name") == "lo":
         return False
-    if hook.get("hook") == "cgroup" and not _holds_listener(facts, str((hook.get("cgroup") or {}).get("path"))):
+    group = hook.get("cgroup") or {}
+    if hook.get("hook") == "cgroup" and (group.get("here") is False or not _holds_listener(facts, str(group.get("path")))):
         return False
     return hook.get("direction") in _INWARD.get(str(hook.get("hook")), ())
 

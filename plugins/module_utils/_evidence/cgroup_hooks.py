@@ -9,13 +9,14 @@ Source: cgroups(7), bpf(2). A cgroup's programs act on the sockets of its proces
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import bpf
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import bpf, netlink, procfs, sockdiag
 
 #: Program type → attach types by which such a program can keep traffic or a socket from working.
 HOOKS: dict[str, tuple[str, ...]] = {
@@ -46,7 +47,9 @@ BPFTOOL_NAMES = {
 class CgroupHook:
     """path: directory of the cgroup, for an inherited one the topmost that can be seen. number: its id.
 
-    flags: 1 a cgroup below may replace the program, 2 programs of cgroups below run too.
+    flags: 1 a cgroup below may replace the program, 2 programs of cgroups below run too. here: is a process or socket of this
+    network namespace in the cgroup or below; None: cannot be told. listens: "tcp/22" of the namespace's sockets in it that wait
+    for packets, of a program on packets that come in; None: cannot be told, or all of them.
     """
 
     path: str
@@ -55,6 +58,8 @@ class CgroupHook:
     programs: tuple[int, ...]
     flags: int
     inherited: bool = False
+    here: bool | None = True
+    listens: tuple[str, ...] | None = None
 
 
 def root() -> str | None:
@@ -102,6 +107,7 @@ def read(
         gaps.append(Gap("hooks.cgroup", "no unified cgroup hierarchy is mounted here"))
         return [], gaps, wanted
     hooks: list[CgroupHook] = []
+    numbers: dict[int, str] = {}
     deadline = time.monotonic() + seconds
     asked = list(wanted)
     for position, folder in enumerate(_folders(top, depth)):
@@ -118,6 +124,7 @@ def read(
             continue
         try:
             number = os.fstat(descriptor).st_ino
+            numbers[number] = folder
             for name in list(asked):
                 try:
                     found = bpf.query(bpf.ATTACH[name], descriptor)
@@ -137,7 +144,90 @@ def read(
                         hooks.append(CgroupHook(folder, number, name, tuple(above), 0, inherited=True))
         finally:
             os.close(descriptor)
+    below = {hook.path for hook in hooks} - {top}
+    if below:
+        tenants = Tenants.read(numbers, below)
+        hooks = [tenants.told(hook) if hook.path in below else hook for hook in hooks]
     return hooks, gaps, wanted
+
+
+@dataclass
+class Tenants:
+    """Who of this network namespace is in which cgroup.
+
+    processes: whether some are, by folder; None: one that cannot be seen from here may be. sockets: (protocol/port, folder) of
+    its sockets that wait for packets, the folder None where it is none of those seen; None when the kernel does not tell.
+    """
+
+    processes: dict[str, bool | None]
+    sockets: list[tuple[str, str | None]] | None
+
+    @classmethod
+    def read(cls, numbers: dict[int, str], wanted: set[str]) -> Tenants:
+        """numbers: folders by id. wanted: those with programs; others are not looked into."""
+        below = [folder for folder in numbers.values() if any(_in(folder, one) for one in wanted)]
+        try:
+            mine = os.stat("/proc/self/ns/net").st_ino
+        except OSError:
+            return cls(dict.fromkeys(below), None)
+        return cls({folder: _processes(folder, mine) for folder in below}, _sockets(numbers))
+
+    def told(self, hook: CgroupHook) -> CgroupHook:
+        sockets = None if self.sockets is None else [name for name, path in self.sockets if path is None or _in(path, hook.path)]
+        processes = [found for folder, found in self.processes.items() if _in(folder, hook.path)]
+        here: bool | None = bool(sockets) or any(processes)
+        if not here and (sockets is None or None in processes):
+            here = None
+        incoming = hook.attach_type == "cgroup_inet_ingress" and sockets is not None
+        return replace(hook, here=here, listens=tuple(sorted(set(sockets or ()))) if incoming else None)
+
+
+def _processes(folder: str, network: int) -> bool | None:
+    """Is a process of this network namespace in the cgroup itself? None: one that cannot be looked at may be."""
+    answer: bool | None = False
+    try:
+        pids = procfs.text(f"{folder}/cgroup.procs", 16 << 20).split()
+    except FileNotFoundError:
+        return False  # removed meanwhile
+    except OSError as error:
+        return False if error.errno == errno.EOPNOTSUPP else None  # threads of a process that is listed above
+    for pid in pids:
+        if pid == str(os.getpid()):
+            continue  # it looks at the namespace, and sends nothing
+        try:
+            if pid != "0" and os.stat(f"/proc/{pid}/ns/net").st_ino == network:
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended meanwhile
+        except OSError:
+            answer = None
+        if pid == "0":
+            answer = None  # of another process namespace
+    return answer
+
+
+def _in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _sockets(numbers: dict[int, str]) -> list[tuple[str, str | None]] | None:
+    found: list[tuple[str, str | None]] = []
+    try:
+        with netlink.Socket(netlink.SOCK_DIAG) as sock:
+            for protocol, name, states in (
+                (sockdiag.TCP, "tcp", 1 << sockdiag.LISTEN),
+                (sockdiag.UDP, "udp", sockdiag.ALL_STATES),
+            ):
+                if not sockdiag.usable(protocol):
+                    return None
+                for family in sockdiag.families():
+                    for port, number in sockdiag.cgroups(sock, family, protocol, states):
+                        if number is None:
+                            return None
+                        found.append((f"{name}/{port}", numbers.get(number)))
+    except OSError:
+        return None
+    return found
 
 
 def _above(attach_type: str, descriptor: int, own: list[int]) -> list[int]:

@@ -65,7 +65,9 @@ def read(
                        cgroup: attach type without "cgroup_"; null for flow_dissector and sk_lookup
         scope          netns: acts in this network namespace. machine: in every one (cgroups). unknown: the kernel does not say
         interface      {name, index, class} | null        class: name without its random part
-        cgroup         {path, inherited} | null           inherited: attached above what can be seen from here
+        cgroup         {path, inherited, here, listens} | null   inherited: attached above what can be seen from here;
+                       here: a process or socket of this network namespace is in it, null when that cannot be told;
+                       listens: tcp/22 of the sockets in it that wait for packets, null for all or not told
         order          0-based position in run order among the entries of the same hook, place and direction
         kind           bpf, or the kind of the tc filter: u32, flower, matchall, ...; policy for a netkit without program
         prog_type, name, tag, id                          of the program; null for other filters
@@ -381,7 +383,12 @@ class _Reader:
                     id=prog_id,
                     prog_type=types[hook.attach_type],
                     scope="machine",
-                    cgroup={"path": hook.path, "inherited": hook.inherited},
+                    cgroup={
+                        "path": hook.path,
+                        "inherited": hook.inherited,
+                        "here": hook.here,
+                        "listens": None if hook.listens is None else list(hook.listens),
+                    },
                     link_id=held[0] if held else None,
                 )
                 entry["place"] = hook.path[len(top) :] or "/"

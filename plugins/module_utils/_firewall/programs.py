@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional
 
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import TCP, UDP, Packet
 
 #: place of the walk -> (hook, direction) of the census, in the order in which they run
 _PLACES: dict[str, tuple[tuple[str, str | None], ...]] = {
@@ -22,6 +22,7 @@ _PLACES: dict[str, tuple[tuple[str, str | None], ...]] = {
     "tc egress": (("tcx", "egress"), ("netkit", "primary"), ("tc", "egress")),
     "sk_lookup": (("sk_lookup", None),),
 }
+_LISTENING = {TCP: "tcp", UDP: "udp"}
 _PROTOCOLS = {4: "ip", 6: "ipv6"}
 Runner = Callable[["dict[str, Any]", Packet], Optional[bool]]
 
@@ -54,7 +55,11 @@ class Programs:
         """What runs at a place of the walk, in order. device: None when any interface may be meant."""
         found: list[dict[str, Any]] = []
         if place.startswith("cgroup "):
-            return [one for one in self._entries if one.get("hook") == "cgroup" and one.get("direction") == place[7:]]
+            return [
+                one
+                for one in self._entries
+                if one.get("hook") == "cgroup" and one.get("direction") == place[7:] and _in_cgroup(one, packet)
+            ]
         for hook, direction in _PLACES[place]:
             found += [
                 one
@@ -99,6 +104,17 @@ class Programs:
 def _on(entry: dict[str, Any], device: str | None) -> bool:
     interface = entry.get("interface") or {}
     return device is None or not interface or interface.get("name") == device
+
+
+def _in_cgroup(entry: dict[str, Any], packet: Packet) -> bool:
+    """Can the socket that this packet is for, or that sends it, be in the cgroup?"""
+    group = entry.get("cgroup") or {}
+    listens, protocol = group.get("listens"), _LISTENING.get(packet.proto)
+    if group.get("here") is False:
+        return False
+    if listens is None or protocol is None or packet.own or packet.dport is None or packet.ct_state != "new":
+        return True
+    return f"{protocol}/{packet.dport}" in listens
 
 
 def _of_family(entry: dict[str, Any], family: int) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
@@ -34,7 +35,7 @@ _TAIL = struct.Struct("=IIIII")
 _HEAD_PORTS = struct.Struct(">xBxxHH")
 _MESSAGE = 72
 _EXT_SKMEMINFO, _SKMEMINFO_DROPS = 7, 8
-_ATTR_SKV6ONLY = 11
+_ATTR_SKV6ONLY, _ATTR_CGROUP = 11, 21
 
 
 class Entry(NamedTuple):
@@ -100,6 +101,14 @@ def entries(sock: netlink.Socket, family: int, protocol: int, states: int = ALL_
             v6only,
             lost,
         )
+
+
+def cgroups(sock: netlink.Socket, family: int, protocol: int, states: int) -> Iterator[tuple[int, int | None]]:
+    """(local port, id of the cgroup the socket was made in) of each socket; None from a kernel that does not tell (5.8 does)."""
+    for _kind, body in sock.dump_stream(_BY_FAMILY, _request(family, protocol, states, False)):
+        if len(body) >= _MESSAGE:
+            found = netlink.attributes(body, _MESSAGE).get(_ATTR_CGROUP)
+            yield _PORTS.unpack_from(body, 4)[0], int.from_bytes(found, sys.byteorder) if found else None
 
 
 def states_and_ports(sock: netlink.Socket, family: int, states: int) -> Iterator[tuple[int, int, int, bytes]]:
