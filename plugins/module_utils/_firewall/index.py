@@ -23,6 +23,10 @@ KEYS = (
 )  # fmt: skip
 _PLACE = {name: place for place, name in enumerate(KEYS)}
 _ADDRESS = frozenset(KEYS[:4])
+#: Selector, bits cut off, value.
+_Key = tuple[str, int, object]
+#: More rules than this under one key are looked at again.
+_CROWD = 16
 #: A condition with more values than this is not used.
 _MOST_VALUES = 8
 #: Chains shorter than this are walked as they are.
@@ -41,22 +45,67 @@ class RuleIndex:
         if len(rules) < SHORT:
             self._always = self._all
             return
-        guards = [_guards(rule) for rule in rules]
-        uses: dict[tuple[str, int, object], int] = {}
-        for found in guards:
-            for keys in found:
-                for key in keys:
-                    uses[key] = uses.get(key, 0) + 1
-        for place, found in enumerate(guards):
-            if not found:
+        number_of, kind = address_number.__wrapped__, model.Match  # each is asked for once: the cache would only be turned over
+        single: dict[str, dict[object, list[int]]] = {name: {} for name in _ADDRESS}
+        for place, rule in enumerate(rules):
+            # The everyday rule of a long list has one address in front; it is found with as few steps as possible.
+            part = rule.parts[0] if rule.parts else None
+            if type(part) is kind and part.left in _ADDRESS and part.op == "in" and part.mask is None and part.values:
+                value = part.values[0]
+                if type(value) is str and len(part.values) == 1:
+                    number = number_of(value)
+                    if number is not None:
+                        single[part.left].setdefault(number, []).append(place)
+                        continue
+            for part in _usable(rule):
+                keys = _keys(part.left, part.values or [])
+                if keys:
+                    self._add(place, keys)
+                    break
+            else:
                 self._always.append(place)
-                continue
-            # The condition that the fewest other rules share finds this rule fastest.
-            best = found[0]
-            if len(found) > 1:
-                best = min(found, key=lambda keys: uses[keys[0]] if len(keys) == 1 else sum(uses[key] for key in keys))
-            for name, bits, value in best:
-                self._tables.setdefault((name, bits), {}).setdefault(value, []).append(place)
+        for name, table in single.items():
+            for address, places in table.items():
+                self._tables.setdefault((name, 0), {}).setdefault(address, []).extend(places)
+        self._spread()
+
+    def _add(self, place: int, keys: list[_Key]) -> None:
+        for name, bits, value in keys:
+            table = self._tables.get((name, bits))
+            if table is None:
+                table = self._tables[name, bits] = {}
+            places = table.get(value)
+            if places is None:
+                table[value] = [place]
+            else:
+                places.append(place)
+
+    def _spread(self) -> None:
+        """Rules that share their key with many are found by the condition that the fewest of them share."""
+        crowds = [
+            (name, places) for (name, _bits), table in self._tables.items() for places in table.values() if len(places) > _CROWD
+        ]
+        others: dict[int, tuple[int, list[list[_Key]]]] = {}
+        uses: dict[_Key, int] = {}
+        for name, places in crowds:
+            for place in places:
+                found = [_keys(part.left, part.values or []) for part in _usable(self.rules[place]) if part.left != name]
+                others[place] = (len(places), found)
+                for keys in found:
+                    for key in keys:
+                        uses[key] = uses.get(key, 0) + 1
+        moved: dict[int, list[_Key]] = {}
+        for place, (least, found) in others.items():
+            for keys in found:
+                shared = sum([uses[key] for key in keys])
+                if keys and shared < least:
+                    moved[place], least = keys, shared
+        if moved:
+            # Those with several keys stay under the others as well: being found in vain changes nothing.
+            for _name, places in crowds:
+                places[:] = [place for place in places if place not in moved]
+            for place, keys in moved.items():
+                self._add(place, keys)
 
     def candidates(self, packet: Packet, after: int = -1) -> list[int]:
         """Places of rules behind ``after`` that may match the packet, in order."""
@@ -81,22 +130,26 @@ class RuleIndex:
         return sorted({place for place in found if place > after})
 
 
-def _guards(rule: model.Rule) -> list[list[tuple[str, int, object]]]:
-    """Conditions of a rule as keys; each list alone must hold one of its keys, or the rule does not match."""
-    found: list[list[tuple[str, int, object]]] = []
+def _usable(rule: model.Rule) -> list[model.Match]:
+    """Conditions that may be keys, the most telling first."""
+    found: list[model.Match] = []
     for part in rule.parts:
         if isinstance(part, model.Match):
-            if part.op == "in" and part.values and part.mask is None and part.left in _PLACE and len(part.values) <= _MOST_VALUES:
-                keys = _keys(part.left, part.values)
-                if keys:
-                    found.append(keys)
+            if part.op == "in" and part.left in _PLACE and part.values and part.mask is None and len(part.values) <= _MOST_VALUES:
+                found.append(part)
         elif not isinstance(part, model.Unknown):
             break  # what the rule does before a condition it does in any case
+    if len(found) > 1:
+        found.sort(key=_place)
     return found
 
 
-def _keys(left: str, values: list[Any]) -> list[tuple[str, int, object]]:
-    keys: list[tuple[str, int, object]] = []
+def _place(part: model.Match) -> int:
+    return _PLACE[part.left]
+
+
+def _keys(left: str, values: list[Any]) -> list[_Key]:
+    keys: list[_Key] = []
     for value in values:
         # The everyday value, one port or one address, without more calls than it needs.
         number: int | None = None

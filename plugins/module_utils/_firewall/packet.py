@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, Union
 
@@ -101,8 +101,11 @@ class Packet:
     world: World | None = None
 
     def changed(self, **fields: Any) -> Packet:
-        """The same packet with other fields (after NAT or a mark)."""
-        return replace(self, **fields)
+        """The same packet with other fields (after NAT or a mark). As dataclasses.replace, which takes ten times as long."""
+        made = object.__new__(Packet)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(fields)
+        return made
 
 
 _MERGED = tuple(
@@ -118,7 +121,7 @@ def merged(packets: list[Packet]) -> Packet:
     lost: dict[str, Any] = {
         name: None for name in _MERGED if any(getattr(one, name) != getattr(first, name) for one in packets[1:])
     }
-    return replace(first, **lost) if lost else first
+    return first.changed(**lost) if lost else first
 
 
 def first_state(proto: int, tcp_flags: int | None, icmp_type: int | None) -> str | None:
