@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
 
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import rollout
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.told import registered, told
 
 
 class ActionModule(ActionBase):
@@ -50,18 +51,18 @@ class ActionModule(ActionBase):
             self._task.args.get("budget", 0),
             self._task.args.get("roles", ()),
         )
-        before = {host: _told(variables, host, "__rollout_preflight") for host in hosts}
+        before = {host: told(variables, host, "__rollout_preflight") for host in hosts}
         # A rollout may do without a preflight; with one, a host that has no answer was lost in it.
         for host, answer in before.items() if any(before.values()) else ():
             if answer is None or answer.get("unreachable"):
                 found.fail(host, "unreachable", "it did not answer the preflight")
             elif answer.get("failed"):
                 found.fail(host, "sick", str(answer.get("msg") or "the preflight failed"))
-        told = {"folder": found.folder, "budget": found.budget, "bad": found.bad()}
+        answer = {"folder": found.folder, "budget": found.budget, "bad": found.bad()}
         if found.over():
-            told.update(failed=True, msg=f"Nothing was touched: {found.stop()}.\n" + "\n".join(found.lines()))
+            answer.update(failed=True, msg=f"Nothing was touched: {found.stop()}.\n" + "\n".join(found.lines()))
         found.save()
-        return told
+        return answer
 
     def _open(self, variables: dict[str, Any]) -> dict[str, Any]:
         found = rollout.load(self._task.args.get("rollout"))
@@ -81,10 +82,10 @@ class ActionModule(ActionBase):
         running = [host for host in found.batches[-1] if found.hosts[host] == "running"]
         touched, waiting = set(), set()
         for host in running:
-            before = _told(variables, host, "__rollout_before")
-            gate = _told(variables, host, "__rollout_gate")
-            changes = [one for role in found.roles for one in _registered(variables, host, f"__{role.rpartition('.')[2]}_")]
-            failure = _told(variables, host, "__rollout_failure")
+            before = told(variables, host, "__rollout_before")
+            gate = told(variables, host, "__rollout_gate")
+            changes = [one for role in found.roles for one in registered(variables, host, f"__{role.rpartition('.')[2]}_")]
+            failure = told(variables, host, "__rollout_failure")
             if before is not None and not before.get("failed") and not before.get("unreachable"):
                 touched.add(host)
             if host not in present or any((one or {}).get("unreachable") for one in (before, gate, *changes)):
@@ -111,8 +112,8 @@ class ActionModule(ActionBase):
         found = rollout.load(self._task.args.get("rollout"))
         for host in found.batches[-1]:
             # Of this batch: earlier ones have other hosts.
-            back = _told(variables, host, "__rollout_back")
-            confirmed, late = _told(variables, host, "__rollout_confirmed"), _told(variables, host, "__rollout_late")
+            back = told(variables, host, "__rollout_back")
+            confirmed, late = told(variables, host, "__rollout_confirmed"), told(variables, host, "__rollout_late")
             if back is not None:
                 self._returned(found, host, back)
             elif confirmed is not None and confirmed.get("unreachable"):
@@ -127,10 +128,10 @@ class ActionModule(ActionBase):
         if found.stopped or not waiting:
             for line in ["", f"rollout {found.folder}/{rollout.FILE}", *found.lines()]:
                 self._display.display(line)
-        told: dict[str, Any] = {"hosts": found.hosts, "reasons": found.reasons, "stopped": found.stopped}
+        answer: dict[str, Any] = {"hosts": found.hosts, "reasons": found.reasons, "stopped": found.stopped}
         if found.stopped:
-            told.update(failed=True, msg=f"The rollout stopped: {found.stopped}. Of the fleet are: {found.lines()[0]}.")
-        return told
+            answer.update(failed=True, msg=f"The rollout stopped: {found.stopped}. Of the fleet are: {found.lines()[0]}.")
+        return answer
 
     @staticmethod
     def _returned(found: rollout.Rollout, host: str, answer: dict[str, Any]) -> None:
@@ -147,23 +148,3 @@ class ActionModule(ActionBase):
 def _mark(answer: dict[str, Any] | None) -> Any:
     """Where the host's journal stood when its health was looked at."""
     return ((answer or {}).get("health") or {}).get("mark")
-
-
-def _registered(variables: dict[str, Any], host: str, prefix: str) -> list[dict[str, Any]]:
-    """What the tasks of a role registered on a host, by the beginning of their names."""
-    hostvars = variables.get("hostvars")
-    raw = hostvars.raw_get(host) if hostvars is not None and host in hostvars else {}
-    names = [name for name in raw if name.startswith(prefix)] if isinstance(raw, dict) else []
-    return [one for one in (_told(variables, host, name) for name in names) if one is not None]
-
-
-def _told(variables: dict[str, Any], host: str, name: str) -> dict[str, Any] | None:
-    """What a task registered on a host, without templating; None when it did not run there, or was skipped."""
-    hostvars = variables.get("hostvars")
-    if hostvars is None or host not in hostvars:
-        return None
-    raw = hostvars.raw_get(host)
-    found = raw.get(name) if isinstance(raw, dict) else None
-    if not isinstance(found, dict) or found.get("skipped"):
-        return None
-    return found

@@ -29,10 +29,12 @@ description:
 options:
   state:
     description:
+      - V(read) only looks. It returns the RV(fingerprint), a digest of each chain (RV(marks)), and whether what was applied is
+        still there (RV(applied)).
       - V(planned) looks and writes the plan file; nothing else is changed.
-      - V(applied) carries out the plan in O(path).
+      - V(applied) carries out the plan in O(path), which may have been made on another host of the same fingerprint.
     type: str
-    choices: [planned, applied]
+    choices: [read, planned, applied]
     default: planned
   path:
     description:
@@ -46,6 +48,10 @@ options:
     type: list
     elements: str
     default: []
+  rules:
+    description: With V(read) and V(planned), whether the rules themselves are returned too, as RV(listing).
+    type: bool
+    default: false
   minimum:
     description: Fewer rules than this are not worth a set.
     type: int
@@ -144,15 +150,48 @@ fingerprint:
   returned: success
   type: str
   sample: 2f1c9a3e5d7b8c6a1e0f9d8c7b6a5e4d
+marks:
+  description: >-
+    A digest of each chain, C(sets) for the definitions of the sets they name, and C(unread BACKEND) where rules could not be
+    read. The fingerprint is made of these.
+  returned: with O(state=read)
+  type: dict
+  sample:
+    nft inet filter input: 2f1c9a3e5d7b8c6a1e0f9d8c7b6a5e4d
+whole:
+  description: >-
+    A digest of all rules of a chain into which programs such as docker write too. Their rules are not part of the fingerprint,
+    and a plan that changes such a chain is only for hosts where they wrote the same.
+  returned: with O(state=read)
+  type: dict
+applied:
+  description: >-
+    V(stands) where all that this module applied is still there, V(changed) where somebody else changed some of it since,
+    V(nothing) where nothing was applied or all was taken back.
+  returned: with O(state=read)
+  type: str
+left:
+  description: What somebody else changed of it.
+  returned: with O(state=read)
+  type: list
+  elements: str
+planned:
+  description: The fingerprint of the newest plan on this host. None without one.
+  returned: with O(state=read)
+  type: str
+listing:
+  description: Chain to its rules without handles and counters; the first line is its hook, priority and policy.
+  returned: with O(rules=true)
+  type: dict
 path:
   description: The plan file.
-  returned: success
+  returned: with O(state=planned) and O(state=applied)
   type: str
 summary:
   description: >-
     Rules looked at (C(rules)), rules of the chains that change (C(rules_before), C(rules_after)), C(chains), C(sets),
     C(elements), C(barriers), and C(certificate), which is V(equal).
-  returned: success
+  returned: with O(state=planned) and O(state=applied)
   type: dict
   sample:
     rules: 10021
@@ -163,9 +202,15 @@ summary:
     elements: 10000
     barriers: 1
     certificate: equal
+folded:
+  description: The chains that change.
+  returned: with O(state=planned) and O(state=applied)
+  type: list
+  elements: str
+  sample: [nft inet filter input]
 barriers:
   description: Rules that nothing may move across, with the reason.
-  returned: success
+  returned: with O(state=planned) and O(state=applied)
   type: list
   elements: dict
   sample:
@@ -179,11 +224,11 @@ notes:
   elements: str
 change:
   description: The id of the change in the journal of the host. None when nothing was changed.
-  returned: success
+  returned: with O(state=planned) and O(state=applied)
   type: str
 confirm_within:
   description: Seconds within which the change must be confirmed. None when there is no timer.
-  returned: success
+  returned: with O(state=planned) and O(state=applied)
   type: int
 """
 

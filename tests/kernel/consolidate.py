@@ -32,7 +32,7 @@ print(json.dumps(act.run({"state": sys.argv[2], "change": sys.argv[3], "force": 
 """
 
 DEFAULTS: dict[str, Any] = {
-    "state": "planned", "path": None, "chains": [], "minimum": 4, "order": False, "prefix": "nf_", "deadman": 0,
+    "state": "planned", "path": None, "chains": [], "rules": False, "minimum": 4, "order": False, "prefix": "nf_", "deadman": 0,
     "connection": None, "check_connection": True, "persist": True,
 }  # fmt: skip
 

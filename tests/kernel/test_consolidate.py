@@ -211,3 +211,68 @@ def test_a_rule_too_long_to_be_shown_whole_stays(ns: Namespace, tmp_path: Path) 
     assert consolidate.run(ns, tmp_path / "state", state="applied", path=path)["changed"] is False
     consolidate.journal(ns, tmp_path / "state", "rolled_back", done["change"])
     assert consolidate.save(ns, "native") == original
+
+
+@pytest.mark.parametrize("backend", ["native", "nft", "legacy"])
+def test_one_plan_for_two_hosts_with_the_same_rules(make_ns: Callable[[], Namespace], tmp_path: Path, backend: str) -> None:
+    """They differ in counters, handles and what docker wrote; the third in one rule."""
+    rules = consolidate.blocked(COUNT, backend)
+    one, two, odd = make_ns(), make_ns(), make_ns()
+    consolidate.load(one, rules, backend)
+    consolidate.load(two, rules.replace("172.17.0.2 ", "172.18.0.9 ") if backend != "native" else rules, backend)
+    consolidate.load(odd, rules.replace(consolidate.address(7), "198.51.100.7"), backend)
+    if backend == "native":
+        one.run(["nft", "add", "rule", "ip", "docker", "DOCKER", "accept"])
+        one.run(
+            ["nft", "insert", "rule", "inet", "fence", "input", "iif", "lo", "counter", "packets", "9", "bytes", "9", "accept"]
+        )
+        two.run(["nft", "insert", "rule", "inet", "fence", "input", "iif", "lo", "counter", "accept"])
+        odd.run(["nft", "insert", "rule", "inet", "fence", "input", "iif", "lo", "counter", "accept"])
+    folders = {ns.name: tmp_path / ns.name / "state" for ns in (one, two, odd)}
+
+    def read(ns: Namespace, **params: object) -> dict[str, object]:
+        found: dict[str, object] = consolidate.run(ns, folders[ns.name], state="read", **params)
+        return found
+
+    first = read(one, rules=True)
+    assert not folders[one.name].exists(), "reading writes nothing"
+    assert first["fingerprint"] == read(two)["fingerprint"] != read(odd)["fingerprint"]
+    assert "listing" not in read(two) and any(consolidate.address(7) in str(chain) for chain in first["listing"].values())  # type: ignore[attr-defined]
+    assert (first["applied"], first["planned"], first["changed"]) == ("nothing", None, False)
+    planned = consolidate.run(one, folders[one.name])
+    assert planned["fingerprint"] == first["fingerprint"] == read(one)["planned"]
+
+    before = consolidate.save(two, backend)
+    done = consolidate.run(two, folders[two.name], state="applied", path=planned["path"])
+    assert done.get("changed"), done
+    now = read(two)
+    assert now["applied"] == "stands" and now["fingerprint"] != first["fingerprint"] and now["left"] == []
+    assert len(consolidate.save(two, backend)) < len(before) or backend == "native"
+    refused = consolidate.run(odd, folders[odd.name], state="applied", path=planned["path"])
+    assert "the rules of this host are not those of the plan" in refused["error"]
+
+    consolidate.load(two, consolidate.blocked(3, backend), backend)
+    if backend == "native":
+        two.run(["nft", "flush", "chain", "inet", "fence", "input"])
+    else:
+        two.run([f"iptables-{backend}", "-F", "INPUT"])
+    assert read(two)["applied"] == "changed"
+
+
+def test_a_carried_plan_writes_over_no_set(make_ns: Callable[[], Namespace], tmp_path: Path) -> None:
+    one, two = make_ns(), make_ns()
+    for ns in (one, two):
+        consolidate.load(ns, consolidate.blocked(COUNT, "legacy"), "legacy")
+    path = consolidate.run(one, tmp_path / "one")["path"]
+    plan = json.loads(Path(path).read_text())
+    plan["options"]["prefix"] = "x_"
+    Path(path).write_text(json.dumps(plan))
+    refused = consolidate.run(two, tmp_path / "two", state="applied", path=path)
+    assert "does not begin with x_" in refused["error"], refused
+    name = plan["sets"][0]["name"]
+    plan["options"]["prefix"] = "nf_"
+    Path(path).write_text(json.dumps(plan))
+    two.run(["ipset", "create", name, "hash:ip"])
+    refused = consolidate.run(two, tmp_path / "two", state="applied", path=path)
+    assert "the rules of this host are not those of the plan" in refused["error"]
+    assert two.run(["ipset", "list", "-n"]).stdout.split() == [name] and "-N" not in two.run(["ipset", "save"]).stdout

@@ -55,6 +55,9 @@ class Fleet:
         return name
 
     def tune(self, *arguments: str, environment: dict[str, str] | None = None, **variables: Any) -> tuple[int, str]:
+        return self.run("tune", *arguments, environment=environment, **variables)
+
+    def run(self, playbook: str, *arguments: str, environment: dict[str, str] | None = None, **variables: Any) -> tuple[int, str]:
         inventory = self.folder / "hosts.json"
         hosts = {
             name: {"ansible_connection": "scripted", "ansible_python_interpreter": "/usr/bin/python3"} for name in self.names
@@ -62,7 +65,7 @@ class Fleet:
         inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
         given = {"rollout_output": str(self.folder / "out"), **variables}
         done = play(
-            *("-i", str(inventory), "playbooks/tune.yml", "-e", json.dumps(given), *arguments),
+            *("-i", str(inventory), f"playbooks/{playbook}.yml", "-e", json.dumps(given), *arguments),
             home=self.folder,
             ANSIBLE_CONNECTION_PLUGINS=str(ROOT / "tests" / "unit" / "connection"),
             SCRIPTED=str(self.scripts),

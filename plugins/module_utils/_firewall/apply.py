@@ -13,6 +13,7 @@ import gc
 import os
 import re
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -22,16 +23,19 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall import (
     boot_files,
     certificate,
     consolidate,
+    fingerprint,
     nft,
     read,
     set_content,
     set_ipset,
     set_plan,
     set_records,
+    standing,
     symbols,
     walk,
 )
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.consolidate import Key, PlanError
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.consolidate import PlanError
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.fingerprint import Key
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import IPSET, NFT, Rule, Ruleset, Set
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.nft_kernel import Kernel
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
@@ -48,7 +52,8 @@ _COUNTS = re.compile(r"\A\[(\d+):(\d+)\] |\bcounter packets (\d+) bytes (\d+)")
 Persist = Callable[[dict[str, Any]], list[Difference]]
 #: The argument spec of the module; its documentation stands in plugins/modules/firewall_consolidate.py.
 ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["planned", "applied"], "default": "planned"},
+    "state": {"type": "str", "choices": ["read", "planned", "applied"], "default": "planned"},
+    "rules": {"type": "bool", "default": False},
     "path": {"type": "path"},
     "chains": {"type": "list", "elements": "str", "default": []},
     "minimum": {"type": "int", "default": 4},
@@ -80,26 +85,28 @@ def live(timeout: float = 60.0) -> tuple[Ruleset, list[Gap], frozenset[tuple[str
 
 def planned(params: dict[str, Any], folder: str, check: bool) -> dict[str, Any]:
     """state: planned. Raises PlanError, OSError."""
-    plan, rules = _plan(params)
+    plan, rules, listing = _plan(params)
     path = params["path"] or consolidate.default_path(folder, plan["fingerprint"])
     changed = _other_plan(path, plan)
     if changed and not check:
         consolidate.write(path, plan)
-    return {**_told(plan, path, rules), "changed": changed, "diff": consolidate.difference(plan), **_NO_CHANGE}
+    told = {**_told(plan, path, rules), "changed": changed, "diff": consolidate.difference(plan), **_NO_CHANGE}
+    return {**told, "listing": listing} if params["rules"] else told
 
 
 _NO_CHANGE = {"change": None, "confirm_within": None}
 
 
-def _plan(params: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """The plan for the rules as they are, and how many were looked at."""
+def _plan(params: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, list[str]]]:
+    """The plan for the rules as they are, how many were looked at, and they themselves where they are asked for."""
     options = {"minimum": params["minimum"], "order": params["order"], "prefix": params["prefix"]}
     collecting = gc.isenabled()
     gc.disable()  # tens of thousands of rules that all stay
     try:
         ruleset, gaps, locked = live()
         made = consolidate.make(ruleset, gaps, locked, params["chains"], **options)
-        return consolidate.to_dict(made, {**options, "chains": params["chains"]}), made.rules
+        listing = fingerprint.texts(ruleset, params["chains"]) if params["rules"] else {}
+        return consolidate.to_dict(made, {**options, "chains": params["chains"]}), made.rules, listing
     finally:
         if collecting:
             gc.enable()
@@ -123,6 +130,7 @@ def _told(plan: dict[str, Any], path: str, rules: int | None = None) -> dict[str
         "fingerprint": plan["fingerprint"],
         "path": path,
         "summary": consolidate.summary(plan, rules),
+        "folded": [f"{one['backend']} {one['family']} {one['table']} {one['chain']}" for one in plan["chains"]],
         "barriers": plan["barriers"],
         "notes": notes,
     }
@@ -162,7 +170,7 @@ def _applied(
         return result
     ruleset, _gaps, _locked = live()
     work = Work(plan, ruleset)
-    work.check()
+    work.check(frozenset(journal.Journal(folder).live))
     result["notes"] += work.check_connection(params["connection"], params["check_connection"])
     changes = work.differences(real=not check)
     _try_the_way_back(changes)
@@ -262,21 +270,34 @@ class Work:
         self.plan = plan
         self.ruleset = ruleset
         self.sets = [model_of(one) for one in plan["sets"]]
-        self._rules = consolidate.by_chain(ruleset.rules)
+        self._rules = fingerprint.by_chain(ruleset.rules)
         self._after: dict[Key, list[Rule]] = {}
 
-    def check(self) -> None:
-        """The host is the one the plan is for, and the certificate holds for it: made again, the file is not believed."""
-        found = consolidate.fingerprint(self.ruleset)
+    def check(self, own: AbstractSet[Object] = frozenset()) -> None:
+        """The host is one the plan is for, and the certificate holds for it: made again, the file is not believed.
+
+        own: objects of this collection on this host.
+        """
+        options = self.plan["options"]
+        found = fingerprint.fingerprint(self.ruleset, options["chains"], options["prefix"])
         if found != self.plan["fingerprint"]:
             raise PlanError(
                 f"the rules of this host are not those of the plan: fingerprint {found}, in the plan {self.plan['fingerprint']}; "
                 "make the plan again with state: planned"
             )
+        there = {one.name for one in self.ruleset.sets if one.backend == IPSET}
+        for one in self.plan["sets"]:
+            name = one["name"]
+            if not name.startswith(options["prefix"]):
+                raise PlanError(
+                    f"set {name} of the plan does not begin with {options['prefix']}; make the plan again on this host"
+                )
+            if one["backend"] == IPSET and name in there and Object("ipset", name) not in own:
+                raise PlanError(f"set {name} is there already, with other content; destroy it, or make the plan on this host")
         for one in self.plan["chains"]:
             key = (one["backend"], one["family"], one["table"], one["chain"])
             before = self._rules.get(key, [])
-            if [consolidate.plain(rule) for rule in before] != [rule["text"] for rule in one["before"]]:
+            if [fingerprint.plain(rule) for rule in before] != [rule["text"] for rule in one["before"]]:
                 raise PlanError(f"{' '.join(key)} does not hold the rules of the plan; make the plan again with state: planned")
             self._after[key] = self._read(key, before, one["after"])
             proof = certificate.certify(before, self._after[key], self.sets, consolidate.quiet(self.ruleset, key[:3]))
@@ -291,7 +312,7 @@ class Work:
         found = []
         for line, one in enumerate(after, 1):
             source = before[one["from"][0]]
-            if len(one["from"]) == 1 and consolidate.plain(source) == one["text"]:
+            if len(one["from"]) == 1 and fingerprint.plain(source) == one["text"]:
                 found.append(source)
             else:
                 found.append(consolidate.read_text(one["text"], source, line, chains, types))
@@ -355,7 +376,7 @@ class Work:
             if one.target.kind in ("nft", "iptables") and not objects.same(one.target, objects.capture(one.target), one.after):
                 problems.append(f"{one.target} is not what was written")
                 _restore_whole(one)
-        now = consolidate.by_chain(live()[0].rules)
+        now = fingerprint.by_chain(live()[0].rules)
         for key in self._after:
             calm = consolidate.quiet(self.ruleset, key[:3])
             proof = certificate.certify(self._rules.get(key, []), now.get(key, []), self.sets, calm)
@@ -452,6 +473,9 @@ def run(
             raise PlanError(f"{name} is {value}; allowed are {'0 and ' if name == 'deadman' else ''}{low} to {high}")
     if not re.match(r"\A[A-Za-z][A-Za-z0-9_]{0,11}\Z", params["prefix"]):
         raise PlanError(f"prefix is {params['prefix']!r}; allowed are a letter, then up to 11 letters, digits and underscores")
+    if params["state"] == "read":
+        ruleset, gaps, _locked = live()
+        return {"changed": False, **standing.read(params, ruleset, gaps, folder, OWNER)}
     if params["state"] == "planned":
         return planned(params, folder, check)
     return applied(params, folder, check, root, persist)

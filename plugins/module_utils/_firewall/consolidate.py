@@ -16,24 +16,27 @@ import re
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import certificate, fold, iptables, nft, nft_text
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import (
+    certificate,
+    fingerprint,
+    fold,
+    groups,
+    iptables,
+    nft_text,
+)
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.fingerprint import Key, by_chain, plain
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fold import After, NewSet
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import IPSET, NFT, Chain, Rule, Ruleset, Set
-from ansible_collections.netops.fleet.plugins.module_utils._safety import files, filters
-from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import FOLLOWING
+from ansible_collections.netops.fleet.plugins.module_utils._safety import files
 
 SCHEMA = 1
 #: A plan of 50,000 rules has some 12 MB.
 MAX_FILE = 256 * 1024 * 1024
 _WORD = re.compile(r'"(?:\\.|[^"\\])*"|\S+')
 _FAMILIES = ("ip", "ip6", "inet")
-
-#: (backend, family, table, chain)
-Key = tuple[str, str, str, str]
 
 
 class PlanError(Exception):
@@ -63,40 +66,6 @@ class Plan:
     rules: int = 0
 
 
-def plain(rule: Rule) -> str:
-    """A rule's text without what its counter shows."""
-    return filters.plain(rule.text) if rule.backend == NFT else rule.text
-
-
-def by_chain(rules: Iterable[Rule]) -> dict[Key, list[Rule]]:
-    found: dict[Key, list[Rule]] = {}
-    for rule in rules:
-        found.setdefault((rule.backend, rule.family, rule.table, rule.chain), []).append(rule)
-    return found
-
-
-def fingerprint(ruleset: Ruleset) -> str:
-    """The same for hosts with the same rules: without handles, counters, and what follows from what runs on a host."""
-    digest = hashlib.sha256()
-
-    def add(*words: object) -> None:
-        digest.update(json.dumps(words, separators=(",", ":")).encode("utf-8") + b"\n")
-
-    chains = [one for one in ruleset.chains if one.owner not in FOLLOWING]
-    for chain in sorted(chains, key=lambda one: (one.backend, one.family, one.table, one.name)):
-        add("chain", chain.backend, chain.family, chain.table, chain.name, chain.hook, chain.priority, chain.policy, chain.type)
-    rules = by_chain(ruleset.rules)
-    for chain in chains:
-        for rule in rules.get((chain.backend, chain.family, chain.table, chain.name), ()):
-            if rule.owner not in FOLLOWING:
-                cut = rule.text.endswith(nft.CUT)
-                add("rule", rule.chain, plain(rule), [part.to_dict() for part in rule.parts] if cut else None)
-    for one in sorted(ruleset.sets, key=lambda one: (one.backend, one.family, one.table, one.name)):
-        if one.owner not in FOLLOWING:
-            add("set", one.backend, one.family, one.table, one.name, one.type, sorted(one.flags))
-    return digest.hexdigest()[:32]
-
-
 def eligible(ruleset: Ruleset, gaps: Iterable[Gap], locked: AbstractSet[tuple[str, str]], patterns: list[str]) -> Any:
     """(chains that may be folded, [(chain, why not)]). locked: nft tables that a process owns or that sleep."""
     unread = {state.name for state in ruleset.backends if state.status == "unread"}
@@ -104,7 +73,7 @@ def eligible(ruleset: Ruleset, gaps: Iterable[Gap], locked: AbstractSet[tuple[st
     chosen: list[Chain] = []
     left: list[tuple[str, str]] = []
     for chain in ruleset.chains:
-        if patterns and not any(fnmatchcase(f"{chain.table}/{chain.name}", pattern) for pattern in patterns):
+        if not fingerprint.chosen(chain, patterns):
             continue
         state = NFT if chain.backend == NFT else iptables.state_name(chain.backend, chain.family)
         where = f"{state} {chain.family} {chain.table} {chain.name}"
@@ -115,6 +84,8 @@ def eligible(ruleset: Ruleset, gaps: Iterable[Gap], locked: AbstractSet[tuple[st
         why = ""
         if chain.owner != "user":
             why = f"belongs to {chain.owner}"
+        elif chain.backend == NFT and chain.table == groups.TABLE:
+            why = "belongs to the groups of firewall_groups"
         elif chain.family not in _FAMILIES:
             why = f"of family {chain.family}; ip, ip6 and inet are folded"
         elif state in unread:
@@ -141,7 +112,8 @@ def make(
 ) -> Plan:
     """options: as of fold.fold (minimum, order, prefix)."""
     chosen, left = eligible(ruleset, gaps, locked, patterns or [])
-    plan = Plan(fingerprint(ruleset), left_out=left)
+    mark = fingerprint.fingerprint(ruleset, patterns or (), options.get("prefix", "nf_"))
+    plan = Plan(mark, left_out=left)
     rules = by_chain(ruleset.rules)
     calm: dict[tuple[str, str, str], frozenset[str]] = {}
     names = frozenset(one.name for one in ruleset.sets)
