@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import groups
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import groups, groups_apply
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_plan import SetsError
 from tests.kernel.conftest import Namespace
 
@@ -197,3 +198,29 @@ def test_wrong_group_is_named_with_what_is_allowed(group: dict[str, Any], says: 
     with pytest.raises(SetsError) as caught:
         groups.parse([{"addresses": [], "ports": [], "action": "allow", **group}])
     assert says in str(caught.value)
+
+
+@pytest.mark.kernel
+def test_a_host_without_nft_is_told_what_to_do(ns: Namespace, tmp_path: Path) -> None:
+    """Nothing of the host's iptables is changed."""
+    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
+    assert nft is not None
+    before = ns.run(["iptables-legacy-save"]).stdout
+    script = 'mount --bind /dev/null "$0" && exec "$@"'
+    given = json.dumps({"groups": GROUPS})
+    words = ["unshare", "-m", "sh", "-ec", script, nft, "python3", "-c", _RUN, str(tmp_path / "journal"), given, "run"]
+    answer = json.loads(ns.run(words, env=ns.environment()).stdout)
+    assert "install the package nftables" in answer["error"] and "backend: ipset" in answer["error"]
+    assert not (tmp_path / "journal").exists() and ns.run(["iptables-legacy-save"]).stdout == before
+
+
+def test_a_kernel_without_nf_tables_is_told_from_a_wrong_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, hint in (("Error: Operation not supported", True), ("Error: syntax error", False)):
+
+        def fails(*_arguments: Any, said: str = said) -> Any:
+            raise OSError(1, said)
+
+        monkeypatch.setattr(groups_apply.netns, "apart", fails)
+        with pytest.raises(SetsError) as caught:
+            groups_apply._tried("table inet netops_groups {}")
+        assert ("no nf_tables" in str(caught.value)) is hint

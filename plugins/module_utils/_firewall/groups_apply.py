@@ -19,6 +19,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety.objects impor
 
 OWNER = "firewall_groups"
 _PATIENCE = 10.0
+_NO_NFTABLES = ("Operation not supported", "Protocol not supported", "Unable to initialize Netlink")
+_OTHERWISE = "Without it: sets of module ipset (backend: ipset), and a rule of iptables of your own that names them"
 _NAME = f"inet {groups.TABLE}"
 TARGET = Object("nfttable", _NAME)
 
@@ -58,7 +60,10 @@ def run(params: dict[str, Any], check: bool, folder: str = journal.FOLDER) -> di
     if wanted and not params["lockout"]:
         _not_locked_out(wanted)
     if command.find("nft") is None:
-        raise SetsError("nft is not installed; the groups are a table of nftables")
+        raise SetsError(
+            "nft is not installed, and groups are a table of nftables, which stands beside rules of iptables and changes none of "
+            f"them: install the package nftables. {_OTHERWISE}"
+        )
     if check:
         return _result(_study(params, wanted, journal.Journal(folder)))
     change.open_folder(folder)
@@ -129,7 +134,13 @@ def _tried(text: str) -> str:
     try:
         return str(netns.apart(inside)["listing"])
     except OSError as error:
-        raise SetsError(f"the table could not be tried in a namespace of its own: {error.strerror or error}") from None
+        why = error.strerror or str(error)
+        # What nft says on a kernel that was built without nf_tables, and where its module may not be loaded.
+        lacks = any(
+            words in why for words in ("Operation not supported", "Protocol not supported", "Unable to initialize Netlink")
+        )
+        hint = f". The kernel seems to have no nf_tables (modprobe nf_tables says why). {_OTHERWISE}" if lacks else ""
+        raise SetsError(f"the table could not be tried in a namespace of its own: {why}{hint}") from None
 
 
 def _not_locked_out(wanted: list[groups.Group]) -> None:
