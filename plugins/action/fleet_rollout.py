@@ -94,6 +94,8 @@ class ActionModule(ActionBase):
                 found.fail(host, "failed" if host in touched else "sick", str(failure.get("msg")))
             elif gate is None:
                 found.fail(host, "failed", "its health was not checked after the change")
+            elif _armed(changes) - set((gate.get("health") or {}).get("waiting") or ()):
+                found.fail(host, "failed", "its dead-man's timer took the change back before it could be confirmed")
             else:
                 changed = any(one.get("changed") for one in changes)
                 found.hosts[host] = "new" if changed or _mark(gate) != _mark(before) else "unchanged"
@@ -143,6 +145,12 @@ class ActionModule(ActionBase):
             found.fail(host, "failed", f"{why}not rolled back: {answer.get('msg') or 'its task did not run'}")
         else:
             found.hosts[host] = "rolled back" if answer.get("steps") else "unchanged"
+
+
+def _armed(changes: list[dict[str, Any]]) -> set[str]:
+    """Ids of the changes that wait for a confirmation; a task with a loop has one in each of its results."""
+    each = [one for answer in changes for one in (answer, *(answer.get("results") or ())) if isinstance(one, dict)]
+    return {str(one["change"]) for one in each if one.get("change") and one.get("confirm_within")}
 
 
 def _mark(answer: dict[str, Any] | None) -> Any:

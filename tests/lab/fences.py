@@ -97,8 +97,9 @@ def _plain(text: str) -> str:
 
 def rules(host: Host) -> dict[str, str]:
     """All rules and sets of a host, as its tools list them."""
-    lines = ["nft list ruleset", "iptables-nft-save", "iptables-legacy-save", "ipset save"]
-    return {line: _plain(host.run(f"{line} 2>/dev/null", timeout=120).stdout) for line in lines}
+    # Members of an ipset stand in no order, and what they are hashed with is new at every boot.
+    lines = ["nft list ruleset", "iptables-nft-save", "iptables-legacy-save", "ipset save | sed 's/ initval .*//' | sort"]
+    return {line.split(" |")[0]: _plain(host.run(f"({line}) 2>/dev/null", timeout=120).stdout) for line in lines}
 
 
 def foreign(found: dict[str, str]) -> list[str]:

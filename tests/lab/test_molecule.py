@@ -16,7 +16,7 @@ from tests.lab.lab import Lab
 
 SCENARIOS = sorted(path.parent.name for path in (tools.ROOT / "molecule").glob("*/molecule.yml"))
 #: Scenarios of reboots, lost hosts and deadlines, which take a quarter of an hour.
-LONG = ("remediate", "tune")
+LONG = ("firewall", "remediate", "tune")
 READS_ONLY = ("diagnose",)
 
 

@@ -135,6 +135,16 @@ def test_hosts_that_fail_or_are_lost_at_each_step(fleet: Fleet) -> None:
         assert re.search(rf"^{names[step]}: .+", output, re.MULTILINE), "the report names the host and the reason"
 
 
+def test_a_host_that_took_its_change_back_before_the_gate_is_not_new(fleet: Fleet) -> None:
+    """It answers again, and as well as before: as before is what it is."""
+    armed = says("sysctl_tuning", changed=True, change="1-1", confirm_within=20)
+    one = fleet.host(well(), well(), armed, well("1-1", waiting=[]), says("change_journal", changed=False, steps=[]))
+    status, output = fleet.tune()
+    assert status != 0, output
+    assert fleet.told()["hosts"] == {one: "unchanged"}
+    assert "took the change back before it could be confirmed" in fleet.told()["reasons"][one]
+
+
 @pytest.mark.parametrize("step", ["gate failed", "change lost and the host too", "confirmation late"])
 def test_without_a_budget_the_same_stops_the_rollout_with_a_report(fleet: Fleet, step: str) -> None:
     script, state, _back = FAILURES[step]
