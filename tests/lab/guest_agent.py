@@ -10,6 +10,7 @@ because starting Python takes seconds where a processor is emulated.
 from __future__ import annotations
 
 import base64
+import ctypes
 import importlib
 import json
 import os
@@ -17,8 +18,11 @@ import signal
 import socketserver
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+import types
+import zipimport
 from typing import Any
 
 PORT = 7070
@@ -155,6 +159,72 @@ def _call(request: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _python(request: dict[str, Any]) -> dict[str, Any]:
+    """Run ``source`` as ``python3`` would from its standard input, in a fork that has Ansible's libraries already."""
+    sys.path.extend(one for one in request["libraries"] if one not in sys.path)
+    importlib.import_module("ansible.module_utils.basic")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for number, file in enumerate((os.open("/dev/null", os.O_RDONLY), out.fileno(), err.fileno())):
+                    os.dup2(file, number)
+                os.closerange(3, 65536)
+                try:
+                    status = _as_main(request)
+                except BaseException:
+                    os.write(2, traceback.format_exc().encode())
+            finally:
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode("utf-8", "replace"))
+    return {"rc": status, "out": said[0], "err": said[1]}
+
+
+def _own_sys() -> None:
+    """A /sys of the present network namespace, as ``ip netns exec`` gives; os.unshare came with Python 3.12."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts, private, detach = 0x20000, 1 << 18 | 1 << 14, 2  # CLONE_NEWNS; MS_PRIVATE, MS_REC; MNT_DETACH
+    if (
+        libc.unshare(new_mounts)
+        or libc.mount(None, b"/", None, private, None)
+        or libc.umount2(b"/sys", detach)
+        or libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None)
+    ):
+        raise OSError(ctypes.get_errno(), "the namespace's /sys cannot be mounted")
+
+
+def _as_main(request: dict[str, Any]) -> int:
+    """The exit status of ``source``, as the program of this process, in the namespace and its view of /sys."""
+    from ansible_collections.netops.fleet.plugins.module_utils._kernel import netns
+
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    if request.get("netns"):
+        netns.enter(request["netns"])
+        _own_sys()
+    # Ansible sends its libraries along in an archive, from which Python compiles them at every run. Here they are files.
+    sys.path_hooks.remove(zipimport.zipimporter)
+    sys.path_importer_cache.clear()
+    sys.argv = [""]
+    program = types.ModuleType("__main__")
+    sys.modules["__main__"] = program
+    try:
+        exec(compile(request["source"], "<stdin>", "exec"), program.__dict__)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
 def _load(request: dict[str, Any]) -> dict[str, Any]:
     for name in request["names"]:
         importlib.import_module(name)
@@ -168,9 +238,15 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         try:
             request = json.loads(line)
-            operation = {"exec": _exec, "start": _start, "spawn": _spawn, "end": _end, "call": _call, "load": _load}[
-                request["op"]
-            ]
+            operation = {
+                "exec": _exec,
+                "start": _start,
+                "spawn": _spawn,
+                "end": _end,
+                "call": _call,
+                "load": _load,
+                "python": _python,
+            }[request["op"]]
             answer = operation(request)
         except BaseException:
             answer = {"error": traceback.format_exc()}

@@ -36,7 +36,7 @@ def test_scenario(name: str, tmp_path: Path) -> None:
         "COLUMNS": "250",
     }
     try:
-        output = tools.passes(["molecule", "test", "-s", name], env=env, timeout_s=900)
+        output = tools.passes(["molecule", "test", "-s", name], env=env, timeout_s=1800 if name in LONG else 900)
     finally:
         Lab(lab).down()
     if name in READS_ONLY:

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import socket
+import sysconfig
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -28,6 +29,10 @@ options:
 """
 
 
+def _command(argv: list[str], data: bytes) -> dict[str, Any]:
+    return {"op": "exec", "argv": argv, "timeout": 600, "stdin": base64.b64encode(data).decode()}
+
+
 class Connection(ConnectionBase):
     """Commands and files over the agent's requests."""
 
@@ -37,9 +42,8 @@ class Connection(ConnectionBase):
     def _connect(self) -> Connection:
         return self
 
-    def _ask(self, argv: list[str], data: bytes) -> dict[str, Any]:
-        request = {"op": "exec", "argv": argv, "netns": self.get_option("netns"), "timeout": 600}
-        request["stdin"] = base64.b64encode(data).decode()
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        request["netns"] = self.get_option("netns")
         try:
             with socket.create_connection(("127.0.0.1", int(os.environ["GUEST_PORT"])), 10) as connection:
                 connection.settimeout(620)
@@ -54,17 +58,21 @@ class Connection(ConnectionBase):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
-        said = self._ask(["sh", "-c", cmd], in_data or b"")
+        if in_data and b"_ANSIBALLZ_WRAPPER" in in_data:  # a module, for a Python's standard input
+            libraries = [sysconfig.get_paths()["purelib"]]
+            said = self._ask({"op": "python", "source": in_data.decode(), "libraries": libraries})
+        else:
+            said = self._ask(_command(["sh", "-c", cmd], in_data or b""))
         return said["rc"], said["out"].encode(), said["err"].encode()
 
     def put_file(self, in_path: str, out_path: str) -> None:
         with open(in_path, "rb") as file:
-            said = self._ask(["sh", "-c", 'cat > "$0"', out_path], file.read())
+            said = self._ask(_command(["sh", "-c", 'cat > "$0"', out_path], file.read()))
         if said["rc"]:
             raise AnsibleConnectionFailure(said["err"])
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
-        said = self._ask(["cat", in_path], b"")
+        said = self._ask(_command(["cat", in_path], b""))
         with open(out_path, "w", encoding="utf-8") as file:
             file.write(said["out"])
 
