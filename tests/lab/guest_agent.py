@@ -179,9 +179,9 @@ def _python(request: dict[str, Any]) -> dict[str, Any]:
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         said = []
-        for file in (out, err):
-            file.seek(0)
-            said.append(file.read().decode("utf-8", "replace"))
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read().decode("utf-8", "replace"))
     return {"rc": status, "out": said[0], "err": said[1]}
 
 
