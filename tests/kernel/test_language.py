@@ -86,6 +86,15 @@ def test_targets_of_iptables(variant: str) -> None:
     assert {"LOG", "MARK", "REJECT", "standard", "SET"} <= {one[0] for one in found}
 
 
+def test_statements_of_nft() -> None:
+    found = spoken("targets-statements")["told"]
+    wrong = [one for one in found if one[1] not in ("agree", "unknown")]
+    assert not wrong, wrong
+    unsaid = [one for one in found if one[1] == "unknown" and one[0] not in words.MAY_STATEMENTS]
+    assert not unsaid
+    assert {"mark", "notrack", "vmap", "reject", "goto", "add"} <= {one[0] for one in found}
+
+
 def test_no_extension_is_forgotten() -> None:
     """Against what the machine's iptables ships, where that can be seen."""
     shipped = [

@@ -7,7 +7,7 @@ One chain per hook holds a rule for each condition, which does nothing but count
 collection read of a rule says True, False or "may" about each packet, and the counter says what was so.
 
 Run as ``python -m tests.kernel.vocabulary nft | iptables-nft | iptables-legacy | mixed``: prints
-{refused: [rule], told: [[rule, packet, kernel, walk]]} as JSON; as ``targets-nft`` or ``targets-legacy``:
+{refused: [rule], told: [[rule, packet, kernel, walk]]} as JSON; as ``targets-nft``, ``targets-legacy``, ``targets-statements``:
 {told: [[target, result, ...]]}.
 """
 
@@ -82,7 +82,7 @@ def _load_nft(net: differential.Net) -> list[str]:
 def _load_iptables(net: differential.Net, variant: str) -> list[str]:
     refused = []
     for word, number in (("iptables", 4), ("ip6tables", 6)):
-        net.must("ipset", "restore", text=IPSETS[number])
+        net.load(["ipset", "-exist", "restore"], IPSETS[number])
         rules = [f"-A {chain} {rule}" for chain, hook in _CHAINS.items() for rule in words.iptables(number, hook)]
         refused += _load(rules, _restore(f"{word}-{variant}-restore", "filter"), net)
     return refused
@@ -154,19 +154,32 @@ def run(name: str) -> dict[str, Any]:
     return {"refused": refused, "told": told, "gaps": [gap.to_dict() for gap in host.gaps]}
 
 
+def _load_targets(net: differential.Net, variant: str) -> list[Entry]:
+    loaded: list[Entry] = []
+    for number, word in ((4, "iptables"), (6, "ip6tables")):
+        net.load(["ipset", "-exist", "restore"], IPSETS[number])
+        for table in ("raw", "mangle", "filter"):
+            wanted = {"\n".join(one.rules): one for one in words.targets() if (one.family, one.table) == (number, table)}
+            refused = _load(list(wanted), _restore(f"{word}-{variant}-restore", table), net)
+            loaded += [one for text, one in wanted.items() if text not in refused]
+    return loaded
+
+
+def _load_statements(net: differential.Net) -> list[Entry]:
+    refused, _text = net.load(["nft", "-f", "-"], f"table inet words {{\n{words.STATEMENT_CHAINS}}}\n")
+    assert not refused, refused
+    wanted = {"\n".join(one.rules): one for one in words.statements()}
+    left_out = _load(list(wanted), lambda some: (["nft", "-f", "-"], "\n".join([*some, ""])), net)
+    return [one for text, one in wanted.items() if text not in left_out]
+
+
 def run_targets(variant: str) -> dict[str, Any]:
-    """Every target that this kernel has, on a port of its own, with what stands behind it."""
+    """Every target, or statement of nft, that this kernel has, on a port of its own, with what stands behind it."""
     net = differential.Net()
     told: list[list[Any]] = []
     try:
         net.open()
-        loaded: list[Entry] = []
-        for number, word in ((4, "iptables"), (6, "ip6tables")):
-            net.must("ipset", "restore", text=IPSETS[number])
-            for table in ("raw", "mangle", "filter"):
-                wanted = {"\n".join(one.rules): one for one in words.targets() if (one.family, one.table) == (number, table)}
-                refused = _load(list(wanted), _restore(f"{word}-{variant}-restore", table), net)
-                loaded += [one for text, one in wanted.items() if text not in refused]
+        loaded = _load_statements(net) if variant == "statements" else _load_targets(net, variant)
         host = world.read(programs=False)
         walker = host.walker()
         after = differential.counters()
@@ -182,7 +195,7 @@ def run_targets(variant: str) -> dict[str, Any]:
             seen = net.send(spec, 0x03000000 + entry.port)
             after = differential.counters()
             hits = {place for place, count in after.items() if count > before.get(place, 0)}
-            if entry.target == "TEE":
+            if entry.target in ("TEE", "dup"):
                 seen["left"] = None  # the copy
             told.append(
                 [entry.target, differential.judge(spec, decision, seen, hits), entry.rules, decision.verdict, decision.why]

@@ -173,6 +173,28 @@ _MATCHES = r"""
 46 ifo -m set --match-set np{f} src,dst
 46 ifo -m set --match-set list{f} src --return-nomatch
 46 ifo -m set --match-set list{f} src,dst
+46 if -m set --match-set macs{f} src
+46 if -m set --match-set ipmac{f} src,src
+46 if -m set ! --match-set ipmac{f} src,src
+46 if -m set --match-set iface{f} src,src
+46 if -m set --match-set iface{f} src,dst
+46 if -m set --match-set wild{f} src,src
+46 if -m set --match-set wild{f} src,src --return-nomatch
+46 ifo -m set --match-set ipmark{f} src,src
+46 ifo -m set --match-set trio{f} src,dst,dst
+46 ifo -m set ! --match-set trio{f} src,dst,dst
+46 ifo -m set --match-set trio{f} dst,src,src
+46 ifo -m set --match-set ipn{f} src,dst,dst
+46 ifo -m set --match-set ipn{f} src,dst,dst --return-nomatch
+46 ifo -m set --match-set npn{f} src,dst,dst
+46 ifo -m set --match-set npn{f} src,dst,dst --return-nomatch
+46 ifo -m set --match-set nn{f} src,dst
+46 ifo -m set --match-set ports{f} dst
+46 ifo -m set --match-set ports{f} src
+46 ifo -m set --match-set late{f} src
+4 ifo -m set --match-set small{f} src
+4 ifo -m set ! --match-set small{f} src
+4 if -m set --match-set smallmac{f} src,src
 46 ifo -m set --match-set list{f} src,dst --return-nomatch
 46 ifo -m set --match-set ip{f} src ! --update-counters
 46 ifo -m set --match-set ip{f} src --packets-gt 5
@@ -274,6 +296,73 @@ MAY_TARGETS = ("CLUSTERIP", "NFQUEUE", "SYNPROXY", "TPROXY", "SET", "HMARK", "TT
 _TCP = ("ECN", "SYNPROXY", "TCPMSS", "TCPOPTSTRIP", "TPROXY")
 
 _LINES = re.sub(r"\n +", " ", _TARGETS).strip().splitlines()
+
+#: Statements of nft, as the targets: name, families, chain, rules. {ip} is the family's word, {f} its number.
+_STATEMENTS = r"""
+accept 46 in accept ; drop
+drop 46 in drop
+continue 46 in continue ; drop
+return 46 in return ; drop
+reject 46 in reject
+reject 46 in reject with icmpx type admin-prohibited
+jump 46 in jump ends
+goto 46 in goto nowhere ; drop
+queue 46 in queue num 5 ; drop
+queue 46 in queue num 5 bypass
+notrack 46 raw notrack ; ct state untracked drop
+zone 46 raw ct zone set 5 ; drop
+mark 46 pre meta mark set 0x5 ; meta mark 0x5 drop
+mark 46 pre meta mark set meta mark or 0x10 ; meta mark & 0x10 == 0x10 drop
+mark 46 pre meta mark set udp dport map {{ 1 : 5, 3000-4000 : 6 }} ; meta mark 6 drop
+ctmark 46 pre ct mark set 0x7 ; ct mark 0x7 drop
+ctmark 46 pre ct mark set 0x7 ; meta mark set ct mark and 0x3 ; meta mark 0x3 drop
+label 46 pre ct label set 5 ; drop
+event 46 pre ct event set new ; drop
+priority 46 pre meta priority set 1:5 ; drop
+trace 46 pre meta nftrace set 1 ; drop
+dscp 4 pre ip dscp set cs1 ; ip dscp cs1 drop
+dscp 6 pre ip6 dscp set cs1 ; ip6 dscp cs1 drop
+ttl 4 pre ip ttl set 70 ; ip ttl 70 drop
+ttl 6 pre ip6 hoplimit set 70 ; ip6 hoplimit > 64 drop
+address 4 pre ip saddr set 10.77.0.9 ; ip saddr 10.77.0.9 drop
+add 46 pre add @seen{f} {{ {ip} saddr }} ; {ip} saddr @seen{f} drop
+update 46 pre update @seen{f} {{ {ip} saddr timeout 60s }} ; {ip} saddr @seen{f} drop
+delete 46 pre delete @full{f} {{ {ip} saddr }} ; {ip} saddr != @full{f} drop
+over 46 pre add @many{f} {{ {ip} saddr limit rate over 1/hour burst 1 packets }} drop
+meter 46 pre meter words{f} {{ {ip} saddr limit rate 1/hour burst 1 packets }} drop
+limit 46 pre limit rate 1/hour burst 1 packets drop
+quota 46 pre quota over 1 mbytes drop
+numgen 46 pre numgen inc mod 2 vmap {{ 0 : drop, 1 : accept }}
+numgen 46 pre numgen random mod 2 vmap {{ 0 : drop, 1 : drop }}
+jhash 46 pre jhash {ip} saddr mod 2 seed 0x5 vmap {{ 0 : drop, 1 : accept }}
+vmap 46 pre udp dport vmap {{ 5 : accept, 3000-4000 : drop }}
+vmap 46 pre {ip} saddr . udp dport vmap {{ {one} . 3000-4000 : drop }}
+vmap 46 pre {ip} saddr . udp dport vmap @ports{f}
+log 46 pre log prefix "words drop " ; drop
+dup 4 pre dup to 10.77.0.3 ; drop
+tproxy 46 pre tproxy {ip} to :5 ; drop
+flow 46 through flow add @flows ; drop
+synproxy 46 in synproxy mss 1460 sack-perm ; drop
+"""
+MAY_STATEMENTS = (
+    "queue", "add", "update", "delete", "over", "meter", "limit", "quota", "numgen", "jhash", "tproxy", "flow", "synproxy",
+)  # fmt: skip
+STATEMENT_CHAINS = """
+chain ends { counter drop; }
+chain nowhere { counter; }
+chain raw { type filter hook prerouting priority -300; }
+chain pre { type filter hook prerouting priority -150; }
+chain in { type filter hook input priority 0; }
+chain through { type filter hook forward priority 0; }
+flowtable flows { hook ingress priority 0; devices = { ma, mb }; }
+""" + "".join(
+    f"""set seen{number} {{ type {kind}; flags dynamic, timeout; size 100; }}
+set full{number} {{ type {kind}; flags dynamic; size 100; elements = {{ {one} }}; }}
+set many{number} {{ type {kind}; flags dynamic; size 100; }}
+map ports{number} {{ type {kind} . inet_service : verdict; flags interval; elements = {{ {one} . 3000-4000 : drop }}; }}
+"""
+    for number, kind, one in ((4, "ipv4_addr", "10.77.0.5"), (6, "ipv6_addr", "fd77::5"))
+)
 
 #: Hooks and rule.
 _NFT = r"""
@@ -519,6 +608,43 @@ add np{number} {some},udp:1678 nomatch
 create list{number} list:set
 add list{number} np{number}
 add list{number} net{number}
+create macs{number} hash:mac
+add macs{number} 02:00:00:00:00:01
+create ipmac{number} hash:ip,mac family {word}
+add ipmac{number} {one},02:00:00:00:00:01
+add ipmac{number} {other},02:00:00:00:00:02
+create iface{number} hash:net,iface family {word}
+add iface{number} {some},ma
+add iface{number} {one},mb
+create wild{number} hash:net,iface family {word}
+add wild{number} {wide},m wildcard
+add wild{number} {one},m wildcard nomatch
+add wild{number} {other},l wildcard
+create ipmark{number} hash:ip,mark family {word}
+add ipmark{number} {one},0
+add ipmark{number} {out},1
+create trio{number} hash:ip,port,ip family {word}
+add trio{number} {other},tcp:1678,{here}
+add trio{number} {other},tcp:1678,{there}
+create ipn{number} hash:ip,port,net family {word}
+add ipn{number} {one},udp:1678,{around}
+add ipn{number} {other},tcp:1678,{around} nomatch
+create npn{number} hash:net,port,net family {word}
+add npn{number} {some},tcp:1-2000,{around}
+add npn{number} {some},udp:1678,{around} nomatch
+create nn{number} hash:net,net family {word}
+add nn{number} {some},{around}
+create ports{number} bitmap:port range 0-9000
+add ports{number} 1678
+add ports{number} 50-60
+create late{number} hash:ip family {word} timeout 900
+add late{number} {one}
+add late{number} {other} timeout 0
+create small{number} bitmap:ip range 10.77.0.0/24
+add small{number} 10.77.0.1
+create smallmac{number} bitmap:ip,mac range 10.77.0.0/24
+add smallmac{number} 10.77.0.1,02:00:00:00:00:01
+add smallmac{number} 10.77.0.5,02:00:00:00:00:02
 create empty{number} hash:ip family {word}
 create full{number} hash:net family {word}
 add full{number} {one}
@@ -528,9 +654,20 @@ add outer{number} inner{number}
 create marks{number} hash:ip family {word} skbinfo
 add marks{number} {one} skbmark 0x9/0xffffffff
 """
-    for number, word, wide, some, one in (
-        (4, "inet", "10.0.0.0/8", "10.77.0.0/24", "10.77.0.5"),
-        (6, "inet6", "fd00::/8", "fd77::/64", "fd77::5"),
+    for number, word, wide, some, one, other, here, there, around, out in (
+        (
+            4,
+            "inet",
+            "10.0.0.0/8",
+            "10.77.0.0/24",
+            "10.77.0.5",
+            "10.77.0.1",
+            "10.77.0.2",
+            "10.78.0.5",
+            "10.64.0.0/10",
+            "10.78.0.2",
+        ),
+        (6, "inet6", "fd00::/8", "fd77::/64", "fd77::5", "fd77::1", "fd77::2", "fd78::5", "fd70::/12", "fd78::2"),
     )
 }
 
@@ -590,4 +727,17 @@ def targets() -> list[Entry]:
             names = {"family": family, "any": "0.0.0.0" if family == 4 else "::"}
             made = [head + one.format(**names) for one in rules.split(" ; ")]
             found.append(Entry(target, family, table, chain, port, made, tcp))
+    return found
+
+
+def statements() -> list[Entry]:
+    found: list[Entry] = []
+    for line in _STATEMENTS.strip().splitlines():
+        name, families, chain, rules = line.split(maxsplit=3)
+        for family in map(int, families):
+            port, tcp = 3000 + len(found), name == "synproxy"
+            head = f"add rule inet words {chain} meta nfproto ipv{family} {'tcp' if tcp else 'udp'} dport {port} counter "
+            words = {"f": family, "ip": "ip" if family == 4 else "ip6", "one": "10.77.0.5" if family == 4 else "fd77::5"}
+            rules_of = [head + one.format(**words) for one in rules.split(" ; ")]
+            found.append(Entry(name, family, "words", "FORWARD" if chain == "through" else chain, port, rules_of, tcp))
     return found

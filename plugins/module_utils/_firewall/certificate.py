@@ -227,6 +227,8 @@ def _choices(part: Match, rule: Rule, known: dict[str, Set]) -> list[tuple[dict[
             wanted = {"ip": "inet", "ip6": "inet6"}[rule.family]
             if content.family not in ("", wanted):
                 return []
+            if content.type == "hash:net,iface":
+                return [_variable(part)]  # not the union of its members: the most specific network decides for every interface
             if content.type == "bitmap:port":
                 more["protocol"] = ((6, 6), (17, 17))
         values = content.elements

@@ -271,6 +271,39 @@ class Nested:
         return self._deny[best] is nomatch
 
 
+class OnInterfaces:
+    """An ipset of type hash:net,iface: the most specific network that it has with any interface decides, for all interfaces."""
+
+    def __init__(self, left: str, elements: list[Any]) -> None:
+        self._net, self._name = fields_of(left)
+        self._nets: list[Any] = []
+        self._names: list[Any] = []
+        self._deny: list[bool] = []
+        for element in elements:
+            denied = element[:1] == ["nomatch"]
+            _word, net, name = element[1] if denied else element
+            self._nets.append(net)
+            self._names.append(name)
+            self._deny.append(denied)
+        self._index = Index(self._net, self._nets)
+
+    def contains(self, packet: Packet, nomatch: bool = False) -> Answer:
+        answer, found = self._index.all_covering(packet)
+        if answer is None or not found:
+            return answer
+        name = field(packet, self._name)
+        longest = max(_length(self._nets[place]) for place in found)
+        for place in found:
+            if _length(self._nets[place]) != longest:
+                continue
+            one = None if name is None else name is not ABSENT and element_matches(self._name, self._names[place], name)
+            if one is None:
+                return None
+            if one:
+                return self._deny[place] is nomatch
+        return False
+
+
 def _lengths(element: Any) -> list[int]:
     parts = element[1:] if isinstance(element, list) and element[:1] == ["concat"] else [element]
     return [_length(one) for one in parts]

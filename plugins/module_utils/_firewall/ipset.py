@@ -148,7 +148,10 @@ def parse_save(text: str, one: Set) -> tuple[list[Any], list[str]]:
         except (OddError, ValueError, IndexError):
             odd.append(line)
             continue
-        members.append(["nomatch", element] if "nomatch" in _bare(words[3:]) else element)
+        options = _bare(words[3:])
+        if "wildcard" in options and isinstance(element, list) and one.type == "hash:net,iface":
+            element[-1] = f"{element[-1]}*"  # every interface whose name begins so
+        members.append(["nomatch", element] if "nomatch" in options else element)
     return members, odd
 
 

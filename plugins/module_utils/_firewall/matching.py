@@ -14,6 +14,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.elements im
     Answer,
     Index,
     Nested,
+    OnInterfaces,
     any_of,
     bounds_of,
     concat_matches,
@@ -42,7 +43,7 @@ class Sets:
     def __init__(self, sets: list[model.Set]) -> None:
         self._nft = {(one.family, one.table, one.name): one for one in sets if one.backend == model.NFT}
         self._ipset = {one.name: one for one in sets if one.backend == model.IPSET}
-        self._indexes: dict[tuple[int, str], Index | Nested] = {}
+        self._indexes: dict[tuple[int, str], Index | Nested | OnInterfaces] = {}
         self._anonymous: dict[tuple[int, str], Index] = {}
 
     def find(self, rule: model.Rule, name: str) -> model.Set | None:
@@ -80,9 +81,10 @@ class Sets:
             elements = _with_netmask(found)
             if elements is None:
                 return None
-            index = self._indexes[id(found), left] = Nested(left, elements)
+            kind = OnInterfaces if found.type == "hash:net,iface" else Nested
+            index = self._indexes[id(found), left] = kind(left, elements)
         # The kernel asks this of types with networks only; of others it is the plain question.
-        return index.contains(packet, nomatch and "net" in found.type) if isinstance(index, Nested) else None
+        return None if isinstance(index, Index) else index.contains(packet, nomatch and "net" in found.type)
 
     def _in_list(self, found: model.Set, sides: str, packet: Packet, depth: int, nomatch: bool) -> Answer:
         """A list:set: each member set by its own type; one with more dimensions than the rule has flags never matches."""
