@@ -57,6 +57,7 @@ def inventory(lvs: Segment) -> dict[str, Any]:
                 "ansible_connection": "guest",
                 "ansible_python_interpreter": "/usr/bin/python3",
                 "ansible_remote_tmp": "/tmp/ansible",
+                "ansible_async_dir": "/tmp/ansible_async",
             },
             "children": {
                 "gpu-nodes": {

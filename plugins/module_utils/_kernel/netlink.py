@@ -35,6 +35,9 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 
 AttributeValue = Union[bytes, int, str, "list[tuple[int, AttributeValue]]"]
 
+#: Requests in one system call: their acknowledgements must fit the receive buffer of a host with small limits.
+_TOGETHER = 64
+
 
 class NetlinkError(OSError):
     """The kernel refused. errno says how; the kernel's own words are in strerror when it gave some."""
@@ -99,6 +102,42 @@ class Socket:
     def get(self, kind: int, payload: bytes, flags: int = 0) -> list[tuple[int, bytes]]:
         """The answers to a single request; waits for the acknowledgement."""
         return list(self._exchange(kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload))
+
+    def send_all(self, kind: int, payloads: list[bytes]) -> list[NetlinkError | None]:
+        """Send requests in order, many in one system call; for each None where the kernel did it, else why it did not.
+
+        A request that is refused does not keep the kernel from those behind it. Raises NetlinkError when an answer is missing.
+        """
+        found: list[NetlinkError | None] = []
+        for start in range(0, len(payloads), _TOGETHER):
+            found += self._send_together(kind, payloads[start : start + _TOGETHER])
+        return found
+
+    def _send_together(self, kind: int, payloads: list[bytes]) -> list[NetlinkError | None]:
+        first = self._sequence + 1
+        self._sequence += len(payloads)
+        parts = []
+        for sequence, payload in enumerate(payloads, first):
+            parts.append(_HEADER.pack(_HEADER.size + len(payload), kind, NLM_F_REQUEST | NLM_F_ACK, sequence, 0) + payload)
+            parts.append(bytes(-len(payload) % 4))
+        self._socket.send(b"".join(parts))
+        found: dict[int, NetlinkError | None] = {}
+        while len(found) < len(payloads):
+            try:
+                size, _ancillary, _flags, address = self._receive()
+            except (TimeoutError, socket.timeout):
+                raise NetlinkError(110, "the kernel gave no answer in time") from None
+            if address[0] != 0:
+                continue  # not from the kernel
+            for kind_in, flags_in, sequence, body in _messages(bytes(self._buffer[:size])):
+                if kind_in != NLMSG_ERROR or not first <= sequence < first + len(payloads):
+                    continue
+                try:
+                    _raise(flags_in, body)
+                    found[sequence] = None
+                except NetlinkError as error:
+                    found[sequence] = error
+        return [found[sequence] for sequence in sorted(found)]
 
     def _exchange(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, bytes]]:
         self._sequence += 1

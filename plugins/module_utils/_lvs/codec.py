@@ -278,6 +278,8 @@ class Ipvs:
     def servers(self, service: ServiceKey) -> list[Server]:
         return [read_server(body, service) for _kind, body in self._socket.dump(self._family, servers_request(service))]
 
-    def write(self, message: bytes) -> None:
-        self._socket.get(self._family, message)
-        self.writes += 1
+    def write(self, messages: list[bytes]) -> list[netlink.NetlinkError | None]:
+        """In order; for each None, or why the kernel refused it."""
+        told = self._socket.send_all(self._family, messages)
+        self.writes += told.count(None)
+        return told

@@ -10,6 +10,7 @@ files it tracks and verified afterwards, because it never reads the kernel's tab
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -252,9 +253,7 @@ def _apply_kernel(
     with codec.Ipvs() as ipvs:
         writer = _Writer(ipvs, result)
         made = plan.make(present, wanted, rules, drain.ages(record.began, list(record.began), time.time())[0])
-        for change in made.changes:
-            if change.op not in plan.DELETES:
-                writer.write(change)
+        writer.write([change for change in made.changes if change.op not in plan.DELETES])
 
         def step() -> tuple[Table, plan.Plan]:
             now = ipvs.read()
@@ -274,17 +273,23 @@ class _Writer:
         self.ipvs, self.result = ipvs, result
         self.result["changes"] = []
 
-    def write(self, change: plan.Change) -> None:
-        try:
-            self.ipvs.write(message(change))
-        except netlink.NetlinkError as error:
-            raise Refused(f"the kernel refused {change.op} {change.name}: {error.strerror}", self.result) from None
-        finally:
-            self.result["writes"] = self.ipvs.writes
-        self.result["changed"] = True
-        self.result["changes"].append(change.to_dict())
-        if change.op == "delete_server":
-            self.result["connections_dropped"] += change.connections
+    def write(self, changes: list[plan.Change]) -> None:
+        """In order, changes of one kind at once. After a refusal no other kind: no drain without those who take over."""
+        for _op, alike in itertools.groupby(changes, key=lambda change: change.op):
+            self._write_alike(list(alike))
+
+    def _write_alike(self, changes: list[plan.Change]) -> None:
+        told = self.ipvs.write([message(change) for change in changes])
+        self.result["writes"] = self.ipvs.writes
+        for change, error in zip(changes, told):
+            if error is None:
+                self.result["changed"] = True
+                self.result["changes"].append(change.to_dict())
+                if change.op == "delete_server":
+                    self.result["connections_dropped"] += change.connections
+        for change, error in zip(changes, told):
+            if error is not None:
+                raise Refused(f"the kernel refused {change.op} {change.name}: {error.strerror}", self.result)
 
 
 def message(change: plan.Change) -> bytes:
@@ -305,10 +310,8 @@ def _settle(step: Callable[[], tuple[Table, plan.Plan]], writer: _Writer | None)
     while True:
         present, made = step()
         deletes = made.of(*plan.DELETES) if writer is not None else []
-        for change in deletes:
-            if writer is not None:
-                writer.write(change)
-        if deletes:
+        if writer is not None and deletes:
+            writer.write(deletes)
             continue
         if not any(one.decision == "wait" for one in made.leaving):
             return present, made
