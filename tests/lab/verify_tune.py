@@ -294,7 +294,7 @@ def test_a_change_that_nobody_confirms_is_taken_back_by_the_host(lab: Lab, befor
 def test_a_confirmed_change_stays(lab: Lab, before: dict[str, dict[str, Any]]) -> None:
     host = lab.hosts["gpu01"]
     done = module(lab, "gpu01", "sysctl_tuning", **CUTS, deadman=10)
-    assert module(lab, "gpu01", "change_journal", state="confirmed", change=done["change"])["confirmed"] == done["change"]
+    assert module(lab, "gpu01", "change_journal", state="confirmed", change=done["change"])["confirmed"] == [done["change"]]
     assert "netops-fleet" not in host.run("systemctl list-timers --all --no-legend").stdout
     # The timer would have fired by now.
     started = float(host.run("cut -d' ' -f1 /proc/uptime").stdout)
@@ -340,7 +340,7 @@ def test_adaptive_buffers_run_by_a_timer_and_show_their_decisions(lab: Lab, befo
 TASKS = (
     "Look at the host before anything is changed", "Begin the rollout", "Open the batch", "Take a baseline", "Tune the kernel",
     "Open a new connection", "Check that the host is as well as before", "Judge the batch",
-    "Return the rest of the batch to what it was", "Confirm the change", "Close the batch",
+    "Return hosts to what they were", "Confirm the change", "Close the batch",
 )  # fmt: skip
 
 
