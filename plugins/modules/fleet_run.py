@@ -62,6 +62,11 @@ options:
     type: list
     elements: str
     default: []
+  services:
+    description: Units of systemd that must run on every host.
+    type: list
+    elements: str
+    default: []
   set_elements:
     description: Sets with at most this many elements are read with them.
     type: int

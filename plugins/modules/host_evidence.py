@@ -109,6 +109,14 @@ options:
     type: list
     elements: str
     default: []
+  services:
+    description:
+      - Units of systemd, such as V(nginx) or V(model-server.service), that must run. One that does not is a finding; errors they
+        logged within the last hour are told, without what may be a secret in them.
+      - Beside these, the unit that serves the O(target) and well-known services of networks and clusters are looked at.
+    type: list
+    elements: str
+    default: []
   set_elements:
     description:
       - Sets with at most this many elements are read with them, larger ones only by name and size.

@@ -57,7 +57,11 @@ exec cat
 _REACH_THE_GATEWAY = "for attempt in 1 2 3 4 5 6 7 8 9 10; do if $ASK connect $GATEWAY4 $PORT; then exit; fi; done; exit 1"
 COLLECT = """
 import json, sys, time
+import os
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import collect
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import configured
+if os.path.exists("/run/own"):  # a folder of the place: to see that for itself, it would have to look into the first process
+    configured.ours = lambda: True
 params = json.loads(sys.argv[1])
 begun = time.monotonic()
 evidence = collect.collect(collect.Options.from_params(params))
@@ -237,6 +241,7 @@ class World:
             "ping": [],
             "http": [],
             "ntp": [],
+            "services": [],
             "peers": [{"host": "gateway", "address": ENVIRONMENT["PEER4"]}],
             "set_elements": 4096,
             "probe_timeout": 1.5,

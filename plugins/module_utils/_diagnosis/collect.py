@@ -57,6 +57,7 @@ ARGUMENTS: dict[str, Any] = {
     "probe_peers": {"type": "int", "default": 0},
     "pair": {"type": "str", "choices": ["sender", "receiver"]},
     "ntp": {"type": "list", "elements": "str", "default": []},
+    "services": {"type": "list", "elements": "str", "default": []},
     "set_elements": {"type": "int", "default": 4096},
     "probe_timeout": {"type": "float", "default": 2.0},
 }
@@ -74,6 +75,7 @@ class Options:
     peers: list[dict[str, str]] = field(default_factory=list)
     pair: str | None = None
     ntp: list[str] = field(default_factory=list)
+    services: list[str] = field(default_factory=list)
     set_elements: int = 4096
     probe_timeout: float = 2.0
 
@@ -94,6 +96,7 @@ class Options:
             peers=list(params["peers"]),
             pair=params.get("pair"),
             ntp=list(params["ntp"]),
+            services=list(params["services"]),
             set_elements=int(params["set_elements"]),
             probe_timeout=timeout,
         )
@@ -284,6 +287,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
     """Everything that is only read from the kernel."""
     from ansible_collections.netops.fleet.plugins.module_utils._evidence import (
         addresses,
+        configured,
         fdcensus,
         hooks,
         interrupts,
@@ -292,6 +296,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
         locality,
         neighbours,
         routes,
+        services,
         sockets,
         switches,
         sysctls,
@@ -304,6 +309,7 @@ def _read_kernel(found: _Collection, options: Options) -> None:
     found.read("policy_rules", routes.read_rules)
     found.read("neighbours", neighbours.read)
     found.read("switches", switches.read)
+    found.read("configured", lambda: configured.read(found.sections.get("links") or []))
     found.read("tunnels", lambda: tunnels.read(found.sections.get("links") or []))
     found.read("interrupts", interrupts.read)
     found.read("kernel_log", kernel_log.read)
@@ -318,6 +324,12 @@ def _read_kernel(found: _Collection, options: Options) -> None:
         return census[0].sockets
 
     found.read("sockets", lambda: sockets.read((target.proto, target.port) if target else None, owners))
+    serving = [
+        one["unit"]
+        for one in (found.sections.get("sockets") or {}).get("listeners") or []
+        if target is not None and (one["proto"], one["port"]) == (target.proto, target.port) and one.get("unit")
+    ]
+    found.read("services", lambda: services.read(options.services, serving))
     found.read("hooks", lambda: hooks.read(census[0] if census else None))
     found.read("locality", locality.read)
 

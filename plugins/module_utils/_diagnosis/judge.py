@@ -12,6 +12,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     advice,
     basics,
     causes,
+    configured,
     firewall,
     hops,
     interrupts,
@@ -26,6 +27,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     ports,
     queues,
     reach,
+    services,
     tls,
     transport,
     tunnels,
@@ -50,7 +52,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found += basics.find(facts) + reach.find(facts) + parameters.find(facts)
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
     found += tls.find(facts) + machine.find(facts) + tunnels.find(facts)
-    found += nat.find(facts) + hops.find(facts) + physical.find(facts)
+    found += nat.find(facts) + hops.find(facts) + physical.find(facts) + configured.find(facts) + services.find(facts)
     found += advice.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)

@@ -20,7 +20,11 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "sysctls": ("Sysctls", ("sysctls",), ("sysctl",)),
     "neighbours": ("Neighbours", ("neighbours",), ("neighbour", "arp", "duplicate", "mac")),
     "firewall": ("Firewall", ("firewall", "conntrack"), ("firewall", "rule", "nft", "iptables", "conntrack", "ipset", "nat")),
-    "listeners": ("Listeners", ("sockets",), ("port", "listener", "listens", "accept", "connections", "service", "tls")),
+    "listeners": (
+        "Listeners",
+        ("sockets", "services"),
+        ("port", "listener", "listens", "accept", "connections", "service", "tls"),
+    ),
     "probes": ("Probes", ("probes",), ("ping", "http", "target", "probe", "path", "hop", "unreachable")),
     "drops": (
         "Drops",
@@ -30,7 +34,7 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "routes": ("Routes", ("routes", "policy_rules", "addresses"), ("route", "routing", "gateway", "address", "forwarding")),
     "links": (
         "Links",
-        ("links", "interrupts", "tunnels", "physical"),
+        ("links", "interrupts", "tunnels", "physical", "configured"),
         (
             "tunnel",
             "overlay",

@@ -57,6 +57,8 @@ _SECTIONS: dict[str, type] = {
     "kernel_log": list,
     "tunnels": dict,
     "physical": list,
+    "configured": dict,
+    "services": dict,
 }
 
 

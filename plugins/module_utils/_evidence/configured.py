@@ -1,0 +1,246 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""What systemd-networkd, NetworkManager, ifupdown and netplan are told to do with links, for those that are at work here.
+
+Which file a link was given is what the service itself noted in /run. netplan writes files of networkd and NetworkManager: those
+are read, and its own only dated. Of NetworkManager's profiles, which may hold passwords, three sections are looked at.
+"""
+
+from __future__ import annotations
+
+import glob
+import ipaddress
+import os
+import shlex
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
+
+_NETIF, _DEVICES, _IFSTATE = "run/systemd/netif/links", "run/NetworkManager/devices", "run/network/ifstate"
+_PROFILES = tuple(f"{top}/NetworkManager/system-connections" for top in ("etc", "run", "usr/lib"))
+_GENERATED = ("run/systemd/network/10-netplan-*", "run/NetworkManager/system-connections/netplan-*")
+_NETPLAN = ("etc/netplan/*.yaml", "run/netplan/*.yaml", "usr/lib/netplan/*.yaml")
+_MOST_LINKS, _MOST_FILES, _MOST_BYTES = 512, 512, 256 << 10
+
+#: [(section, [(key, value)])] of a file with ``[Section]`` headings, in order.
+Ini = list[tuple[str, list[tuple[str, str]]]]
+
+
+def read(links: list[dict[str, Any]], root: str = "/") -> Section:
+    """Data: ``{links: [{manager, file, link, addresses, dhcp4, state}], unapplied: [{file, newer_s}]}``.
+
+    addresses: static ones, ``192.0.2.1/24``. state: as networkd tells it (configured, failed, ...), else null. unapplied: files
+    of netplan that were changed after it was last run. null in a network namespace that the machine's files are not about.
+    root: where the files are, for tests.
+    """
+    section = Section({"links": [], "unapplied": []})
+    try:
+        if root == "/" and not ours():
+            return Section(None)
+    except OSError as error:
+        section.gap("configured", f"whether /etc and /run are about this network namespace: {procfs.reason(error)}")
+        return section
+    names = {link["index"]: link["name"] for link in links}
+    section.data["links"] += _networkd(root, names) + _manager(section, root, names) + _ifupdown(root)
+    section.data["unapplied"] = _netplan(root)
+    if glob.glob(os.path.join(root, "etc/sysconfig/network-scripts/ifcfg-*")):
+        section.gap("configured.ifcfg", "files of /etc/sysconfig/network-scripts are not read")
+    return section
+
+
+def ours() -> bool:
+    """Are the files of /etc and /run about this network namespace? Those of the first process are about its own.
+
+    Raises OSError where that cannot be told.
+    """
+    # Each network namespace has files of its own there, which need no privilege to be told apart.
+    same = os.stat("/proc/self/net/dev").st_ino == os.stat("/proc/1/net/dev").st_ino
+    return same or os.stat("/run").st_dev != os.stat("/proc/1/root/run").st_dev
+
+
+def _text(root: str, path: str) -> str | None:
+    """path as the service names it, or relative to the root."""
+    return procfs.text_or_none(os.path.join(root, path.lstrip("/")), _MOST_BYTES)
+
+
+def ini(text: str) -> Ini:
+    """Lines that are none of the form are left out."""
+    found: Ini = []
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("[") and line.endswith("]"):
+            found.append((line[1:-1], []))
+        elif found and "=" in line and not line.startswith(("#", ";")):
+            key, _equals, value = line.partition("=")
+            found[-1][1].append((key.strip(), value.strip()))
+    return found
+
+
+def _variables(text: str) -> dict[str, str]:
+    """Lines ``KEY=value``."""
+    return {key: value for key, equals, value in (line.partition("=") for line in text.splitlines()) if equals}
+
+
+def static(value: str) -> str | None:
+    """``address/length`` in one spelling; None for what names none (``0.0.0.0/24`` asks for any)."""
+    try:
+        one = ipaddress.ip_interface(value)
+    except ValueError:
+        return None
+    return None if one.ip.is_unspecified else str(one)
+
+
+def _entry(manager: str, file: str, link: str, addresses: list[str], dhcp4: bool, state: str | None = None) -> dict[str, Any]:
+    known = [one for one in (static(value) for value in addresses) if one]
+    return {"manager": manager, "file": file, "link": link, "addresses": known, "dhcp4": dhcp4, "state": state}
+
+
+def _networkd(root: str, names: dict[int, str]) -> list[dict[str, Any]]:
+    out = []
+    for index, name in sorted(names.items())[:_MOST_LINKS]:
+        noted = _variables(_text(root, f"{_NETIF}/{index}") or "")
+        file = noted.get("NETWORK_FILE", "")
+        if not file or noted.get("ADMIN_STATE") in ("unmanaged", "linger"):
+            continue
+        texts = [_text(root, path) for path in (file, *_words(noted.get("NETWORK_FILE_DROPINS", "")))]
+        if texts[0] is not None:
+            addresses, dhcp4 = networkd(*(text for text in texts if text is not None))
+            out.append(_entry("systemd-networkd", file, name, addresses, dhcp4, noted.get("ADMIN_STATE")))
+    return out
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
+
+
+def networkd(*texts: str) -> tuple[list[str], bool]:
+    """(addresses, does it ask DHCP for IPv4) of a .network file and its drop-ins; an empty value takes back what was said."""
+    addresses: list[str] = []
+    dhcp4 = False
+    for name, pairs in (part for text in texts for part in ini(text)):
+        for key, value in pairs:
+            if name == "Network" and key == "Address":
+                addresses = [*addresses, value] if value else []
+            elif name == "Address" and key == "Address":
+                addresses.append(value)
+            elif name == "Network" and key == "DHCP":
+                dhcp4 = value.lower() in ("yes", "true", "on", "1", "ipv4", "both", "v4")
+    return addresses, dhcp4
+
+
+def _manager(section: Section, root: str, names: dict[int, str]) -> list[dict[str, Any]]:
+    """NetworkManager: the profile each link was given."""
+    given = {}
+    for index, name in sorted(names.items())[:_MOST_LINKS]:
+        for part, pairs in ini(_text(root, f"{_DEVICES}/{index}") or ""):
+            uuid = dict(pairs).get("connection-uuid") if part == "device" else None
+            if uuid:
+                given[uuid] = name
+    if not given:
+        return []
+    out = []
+    files = [path for folder in _PROFILES for path in sorted(glob.glob(os.path.join(root, folder, "*")))]
+    if files and not any(os.access(path, os.R_OK) for path in files):
+        section.gap("configured.networkmanager", "its profiles need root")
+    for path in files[:_MOST_FILES]:
+        uuid, addresses, dhcp4 = keyfile(procfs.text_or_none(path, _MOST_BYTES) or "")
+        link = given.pop(uuid, None)
+        if link:
+            out.append(_entry("NetworkManager", "/" + os.path.relpath(path, root), link, addresses, dhcp4))
+    return out
+
+
+def keyfile(text: str) -> tuple[str, list[str], bool]:
+    """(uuid, addresses, does it ask DHCP for IPv4) of a profile. Nothing else of it is kept."""
+    uuid, dhcp4 = "", False
+    addresses: list[str] = []
+    for name, pairs in ini(text):
+        for key, value in pairs:
+            if name == "connection" and key == "uuid":
+                uuid = value
+            elif name in ("ipv4", "ipv6") and key.startswith("address") and key[7:].isdigit():
+                addresses.append(value.partition(",")[0].strip())
+            elif name == "ipv4" and key == "method":
+                dhcp4 = value == "auto"
+    return uuid, addresses, dhcp4
+
+
+def _ifupdown(root: str) -> list[dict[str, Any]]:
+    """ifupdown: links that are to come up at boot, where its state says that it ran."""
+    if _text(root, _IFSTATE) is None:
+        return []
+    first = "/etc/network/interfaces"
+    todo, out = [first], []
+    done: list[str] = []
+    wanted: set[str] = set()
+    stanzas: list[tuple[str, str, list[str], bool]] = []
+    while todo and len(done) < _MOST_FILES:
+        path = todo.pop(0)
+        text = _text(root, path) if path not in done else None
+        done.append(path)
+        if text is None:
+            continue
+        automatic, own, more = interfaces(text)
+        wanted |= automatic
+        stanzas += [(path, *one) for one in own]
+        for pattern in more:
+            found = sorted(glob.glob(os.path.join(root, os.path.join("/etc/network", pattern).lstrip("/"))))
+            todo += ["/" + os.path.relpath(one, root) for one in found[:_MOST_FILES]]
+    for name in sorted(wanted - {"lo"}):
+        mine = [one for one in stanzas if one[1] == name]
+        if mine:
+            addresses = [address for one in mine for address in one[2]]
+            out.append(_entry("ifupdown", mine[0][0], name, addresses, any(one[3] for one in mine)))
+    return out[:_MOST_LINKS]
+
+
+def interfaces(text: str) -> tuple[set[str], list[tuple[str, list[str], bool]], list[str]]:
+    """(links that come up at boot, [(link, addresses, does it ask DHCP for IPv4)], patterns of further files) of one file."""
+    automatic: set[str] = set()
+    stanzas: list[tuple[str, list[str], bool]] = []
+    more: list[str] = []
+    masks: list[str | None] = []
+    inside = False
+    for raw in text.replace("\\\n", " ").splitlines():
+        words = raw.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] in ("auto", "allow-auto"):
+            automatic.update(words[1:])
+            inside = False
+        elif words[0] in ("source", "source-directory") and len(words) > 1:
+            more.append(words[1] if words[0] == "source" else f"{words[1]}/*")
+            inside = False
+        elif words[0] == "iface" and len(words) >= 4:
+            stanzas.append((words[1], [], words[2] == "inet" and words[3] == "dhcp"))
+            masks.append(None)
+            inside = words[3] == "static"
+        elif words[0] in ("mapping", "iface") or words[0].startswith("allow-") or words[0].startswith("no-"):
+            inside = False
+        elif inside and words[0] == "address" and len(words) > 1:
+            stanzas[-1][1].append(words[1])
+        elif inside and words[0] == "netmask" and len(words) > 1:
+            masks[-1] = words[1]
+    for (_name, addresses, _dhcp), mask in zip(stanzas, masks):
+        if mask:
+            addresses[:] = [one if "/" in one else f"{one}/{mask}" for one in addresses]
+    return automatic, stanzas, more
+
+
+def _netplan(root: str) -> list[dict[str, Any]]:
+    """Files of netplan that are newer than everything it wrote."""
+    made = [os.stat(path).st_mtime for pattern in _GENERATED for path in glob.glob(os.path.join(root, pattern))]
+    if not made:
+        return []
+    out = []
+    for path in sorted(path for pattern in _NETPLAN for path in glob.glob(os.path.join(root, pattern)))[:_MOST_FILES]:
+        newer = os.stat(path).st_mtime - max(made)
+        if newer > 0:
+            out.append({"file": "/" + os.path.relpath(path, root), "newer_s": round(newer, 1)})
+    return out
