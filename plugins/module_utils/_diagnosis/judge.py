@@ -15,6 +15,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     configured,
     firewall,
     hops,
+    installed,
     interrupts,
     locality,
     losses,
@@ -53,6 +54,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
     found += tls.find(facts) + machine.find(facts) + tunnels.find(facts)
     found += nat.find(facts) + hops.find(facts) + physical.find(facts) + configured.find(facts) + services.find(facts)
+    found += installed.find(facts)
     found += advice.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)

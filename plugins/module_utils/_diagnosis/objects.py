@@ -53,6 +53,7 @@ def objects(evidence: dict[str, Any]) -> dict[str, str]:
     _hooks(facts, out)
     _names(facts, out)
     _listeners(facts, own, out)
+    _rdma(facts, out)
     kernel = (evidence.get("host") or {}).get("kernel")
     if kernel:
         out["kernel release"] = str(kernel)
@@ -83,6 +84,13 @@ def _links(facts: Facts, out: dict[str, str]) -> None:
         if link.get("physical"):
             speed = f"{link['speed_mbit']} Mbit/s {link.get('duplex') or ''}".strip() if link.get("speed_mbit") else "not known"
             out[f"link {name}"] = f"{link.get('driver') or 'driver not known'}, {speed}"
+
+
+def _rdma(facts: Facts, out: dict[str, str]) -> None:
+    """A port that is down by design is so on its peers too."""
+    for one in (facts.section("installed") or {}).get("rdma") or []:
+        said = [one[name] for name in ("state", "rate", "layer") if one.get(name)]
+        out[f"rdma {one['device']}/{one['port']}"] = ", ".join(said)
 
 
 def _routes(facts: Facts, out: dict[str, str]) -> None:

@@ -46,7 +46,20 @@ def find(facts: Facts) -> list[Finding]:
     for one in tunnels(facts):
         inside = _inside(facts, one)
         out += inside or (_too_large(facts, one) + _no_local(facts, one) + _dead(facts, one))
-    return out + _silent(facts)
+    return out + _silent(facts) + [finding for one in _switched(facts) for finding in _dead(facts, one)]
+
+
+def _switched(facts: Facts) -> list[Tunnel]:
+    """Tunnels of Open vSwitch, which are no links of the kernel."""
+    switch = (facts.section("installed") or {}).get("ovs") or {}
+    out = []
+    for one in switch.get("interfaces") or []:
+        try:
+            remote = str(ipaddress.ip_address(one["options"].get("remote_ip")))
+        except ValueError:
+            continue  # no tunnel, or one whose flows say where it leads
+        out.append(Tunnel({"name": one["name"]}, one["type"], {}, {remote: "remote_ip"}))
+    return out
 
 
 def tunnels(facts: Facts) -> list[Tunnel]:

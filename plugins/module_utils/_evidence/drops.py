@@ -18,10 +18,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import rdma
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap, Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool, netlink, procfs, rtnl, sockdiag
 
-LAYERS = ("carrier", "nic", "driver", "softnet", "qdisc", "netfilter", "ip", "tcp", "udp", "socket", "ipsec")
+LAYERS = ("carrier", "rdma", "nic", "driver", "softnet", "qdisc", "netfilter", "ip", "tcp", "udp", "socket", "ipsec")
 
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64, _IFLA_CARRIER_CHANGES, _IFLA_INFO_KIND = 3, 18, 23, 35, 1
 #: struct rtnl_link_stats64, in order; what is no loss is skipped below.
@@ -170,6 +171,7 @@ def _unique(gaps: list[Gap]) -> list[Gap]:
 def _snapshot() -> Snapshot:
     snapshot = Snapshot(time.monotonic(), {})
     _links(snapshot)
+    snapshot.layers["rdma"] = rdma.counters()
     _softnet(snapshot)
     _qdiscs(snapshot)
     _netfilter(snapshot)

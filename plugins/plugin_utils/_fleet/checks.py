@@ -38,6 +38,8 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         (
             "tunnel",
             "overlay",
+            "ovs",
+            "rdma",
             "ipsec",
             "optical",
             "link",
@@ -67,6 +69,9 @@ EXACT = {
     "name-unresolved": "dns",
     "kernel-parameter-wrong": "sysctls",
     "service-throttled": "machine",
+    "haproxy-server-down": "probes",
+    "ceph-unhealthy": "machine",
+    "virtual-address-lost": "routes",
     "tcp-memory-pressure": "drops",
     "tcp-retransmits": "drops",
     "certificate-rejected": "probes",

@@ -42,6 +42,7 @@ SECTION_OF = {
     "qdisc": "links",
     "link": "links",
     "listener": "sockets",
+    "rdma": "installed",
 }
 
 

@@ -29,6 +29,7 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import (
     schema,
     store,
     symptoms,
+    virtual,
 )
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean, safe_name
 
@@ -68,7 +69,11 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     """Write report.json and report.html into the run's folder; raises OSError and store.StoreError."""
     hosts = store.names(run)
     comparison = peers.Comparison(hosts, _answered(run, hosts), min_peers)
-    view, ends, crossed = differences.PeerView(), pairs.Pairs(), (duplicates.Duplicates(), overlays.Overlays())
+    view, ends, crossed = (
+        differences.PeerView(),
+        pairs.Pairs(),
+        (duplicates.Duplicates(), overlays.Overlays(), virtual.VirtualAddresses()),
+    )
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as light, tempfile.TemporaryFile(dir=run.folder) as spool:
@@ -149,7 +154,7 @@ def _record(
     comparison: peers.Comparison,
     view: differences.PeerView,
     ends: pairs.Pairs,
-    crossed: tuple[duplicates.Duplicates, overlays.Overlays],
+    crossed: tuple[duplicates.Duplicates, overlays.Overlays, virtual.VirtualAddresses],
     run: store.Run,
 ) -> dict[str, Any]:
     """One host of report.json."""

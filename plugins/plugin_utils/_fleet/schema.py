@@ -59,6 +59,7 @@ _SECTIONS: dict[str, type] = {
     "physical": list,
     "configured": dict,
     "services": dict,
+    "installed": dict,
 }
 
 

@@ -26,10 +26,10 @@ class Step:
         return any(name == one or (one.endswith("-") and name.startswith(one)) for name in told for one in self.ids)
 
 
-_LINK = Step("link", ("links",), ("interface-", "link-", "nic-fault", "optical-"))
+_LINK = Step("link", ("links",), ("interface-", "link-", "nic-fault", "optical-", "rdma-"))
 _NEIGHBOURS = Step("neighbours", ("neighbours",), ("neighbour-", "address-duplicate", "mac-duplicate"))
 _ROUTES = Step("routes", ("routes", "policy_rules"), ("route-", "reverse-path-", "forwarding-"))
-_TUNNELS = Step("tunnels and overlays", ("tunnels", "links", "drops"), ("ipsec-", "tunnel-", "overlay-"))
+_TUNNELS = Step("tunnels and overlays", ("tunnels", "links", "drops"), ("ipsec-", "tunnel-", "overlay-", "ovs-"))
 _MTU = Step("MTU", ("links",), ("mtu-",))
 _REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-", "hop-"))
 _RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree", "nat-"))

@@ -1,0 +1,142 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection. It can change at any time.
+"""Open vSwitch, by its database's own protocol: bridges, controllers, ports and tunnels. Selects only; no tool is needed.
+
+Sources: RFC 7047 (OVSDB), ovs-vswitchd.conf.db(5)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import Any
+
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.redact import redact
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
+
+_SECONDS, _MOST_BYTES = 3.0, 16 << 20
+_TABLES: dict[str, tuple[str, ...]] = {
+    "Open_vSwitch": ("cur_cfg", "next_cfg", "ovs_version"),
+    "Bridge": ("name", "fail_mode", "controller"),
+    "Controller": ("_uuid", "target", "is_connected"),
+    "Interface": ("name", "type", "error", "link_state", "options", "bfd_status", "cfm_fault"),
+}
+#: Options of an interface that say where its tunnel leads.
+_OPTIONS = ("remote_ip", "local_ip", "key", "dst_port")
+MOST = 2048
+
+
+def read(section: Section, root: str = "/") -> dict[str, Any] | None:
+    """``{version, behind, bridges: [{name, fail_mode, controllers: [{target, connected}]}], interfaces: [{name, type, error,
+    link_state, options, bfd, cfm_fault}]}``; null where no database answers. behind: changes that the switch did not make yet.
+    """
+    paths = [os.path.join(root, path) for path in ("run/openvswitch/db.sock", "var/run/openvswitch/db.sock")]
+    path = next((one for one in paths if os.path.exists(one)), None)
+    if path is None:
+        return None
+    try:
+        found = shape(_select(path))
+        if found["behind"]:
+            # A change may just be under way: asked once more.
+            time.sleep(1.0)
+            found = shape(_select(path))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        section.gap("installed.ovs", procfs.reason(error, path) if isinstance(error, OSError) else f"{path}: {error}"[:200])
+        return None
+    if len(found["interfaces"]) > MOST:
+        section.gap("installed.ovs", f"{MOST} of {len(found['interfaces'])} interfaces kept")
+        found["interfaces"] = found["interfaces"][:MOST]
+    return found
+
+
+def _select(path: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows by table. Raises OSError, ValueError."""
+    asked = [{"op": "select", "table": name, "where": [], "columns": list(columns)} for name, columns in _TABLES.items()]
+    request = {"method": "transact", "params": ["Open_vSwitch", *asked], "id": 1}
+    deadline = time.monotonic() + _SECONDS
+    text = ""
+    decoder = json.JSONDecoder()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_SECONDS)
+        sock.connect(path)
+        sock.sendall(json.dumps(request).encode())
+        parts: list[bytes] = []
+        size = 0
+        while size < _MOST_BYTES:
+            sock.settimeout(max(0.01, deadline - time.monotonic()))
+            data = sock.recv(1 << 18)
+            if not data:
+                break
+            parts.append(data)
+            size += len(data)
+            if not data.rstrip().endswith(b"}"):
+                continue
+            text = b"".join(parts).decode("utf-8", "replace")
+            try:
+                answer, _end = decoder.raw_decode(text)
+            except ValueError:
+                continue  # the end of an inner object
+            if answer.get("error"):
+                raise ValueError(redact(json.dumps(answer["error"]), 200))
+            return {name: answer["result"][at]["rows"] for at, name in enumerate(_TABLES)}
+    raise ValueError("no whole answer")
+
+
+def _map(value: Any) -> dict[str, str]:
+    """OVSDB's ``["map", [[key, value], ...]]``."""
+    return {str(key): str(one) for key, one in value[1]} if isinstance(value, list) and value[:1] == ["map"] else {}
+
+
+def _set(value: Any) -> list[Any]:
+    """``["set", [...]]``; a set of one is that one."""
+    return list(value[1]) if isinstance(value, list) and value[:1] == ["set"] else [value]
+
+
+def _one(value: Any) -> Any:
+    """A column that may be empty: its value, or None."""
+    found = _set(value)
+    return found[0] if found else None
+
+
+def shape(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The four tables as the findings read them. Raises KeyError, TypeError, IndexError for rows of another form."""
+    switch = rows["Open_vSwitch"][0]
+    controllers = {one["_uuid"][1]: one for one in rows["Controller"]}
+    bridges = []
+    for one in rows["Bridge"]:
+        mine = [controllers[uuid[1]] for uuid in _set(one["controller"]) if uuid[1] in controllers]
+        bridges.append(
+            {
+                "name": str(one["name"]),
+                "fail_mode": _one(one["fail_mode"]),
+                "controllers": [
+                    {"target": redact(str(each["target"]), 80), "connected": bool(each["is_connected"])} for each in mine
+                ],
+            }
+        )
+    interfaces = []
+    for one in rows["Interface"]:
+        options = _map(one["options"])
+        error = _one(one["error"])
+        interfaces.append(
+            {
+                "name": str(one["name"]),
+                "type": str(one["type"]),
+                "error": redact(str(error), 200) if error else None,
+                "link_state": _one(one["link_state"]),
+                "options": {name: options[name] for name in _OPTIONS if name in options},
+                "bfd": _map(one["bfd_status"]).get("state"),
+                "cfm_fault": _one(one["cfm_fault"]),
+            }
+        )
+    return {
+        "version": _one(switch["ovs_version"]),
+        "behind": max(0, int(switch["next_cfg"]) - int(switch["cur_cfg"])),
+        "bridges": bridges,
+        "interfaces": interfaces,
+    }

@@ -1,0 +1,341 @@
+# Copyright (c) 2026 netops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""RDMA, haproxy, keepalived, Ceph and Open vSwitch: files and answers as their documentation prints them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import installed, tunnels
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import installed as reader
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import ovs, rdma
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.virtual import VirtualAddresses
+from tests.unit.hosts import healthy, link
+
+
+def told(drops: dict[str, Any] | None = None, **found: Any) -> list[tuple[str, str, str]]:
+    counted = {"drops": {"seconds": 2.0, "reset": False, "layers": {"rdma": drops or {}}}}
+    return [(one.id, one.severity, one.subject) for one in installed.find(Facts(healthy(installed=found, **counted)))]
+
+
+def put(root: Path, **content: str) -> None:
+    for name, text in content.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[list[bytes]]:
+    """A server on a Unix socket that gives every request the same answer, in two pieces."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asked: list[bytes] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen(8)
+
+        def work() -> None:
+            while True:
+                try:
+                    one, _address = server.accept()
+                except OSError:
+                    return
+                with one:
+                    asked.append(one.recv(1 << 16))
+                    if not asked[-1]:
+                        return
+                    one.sendall(answer[: len(answer) // 2])
+                    one.sendall(answer[len(answer) // 2 :])
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+                last.connect(str(path))
+            thread.join()
+
+
+def test_nothing_installed_is_silent(tmp_path: Path) -> None:
+    found = reader.read(str(tmp_path))
+    assert found.data == dict.fromkeys(("rdma", "haproxy", "keepalived", "ceph", "ovs")) and not found.gaps
+    assert told(**found.data) == []
+
+
+# --- RDMA
+
+
+def test_rdma_ports_and_counters(tmp_path: Path) -> None:
+    port = "sys/class/infiniband/mlx5_0/ports/1"
+    put(
+        tmp_path,
+        **{
+            f"{port}/state": "4: ACTIVE\n",
+            f"{port}/phys_state": "5: LinkUp\n",
+            f"{port}/rate": "400 Gb/sec (4X NDR)\n",
+            f"{port}/link_layer": "InfiniBand\n",
+            f"{port}/counters/symbol_error": "7\n",
+            f"{port}/counters/port_xmit_data": "123456\n",
+            f"{port}/hw_counters/out_of_sequence": "9\n",
+        },
+    )
+    folder = str(tmp_path / "sys/class/infiniband")
+    ports = rdma.ports(folder)
+    assert ports == [
+        {
+            "device": "mlx5_0",
+            "port": "1",
+            "state": "ACTIVE",
+            "physical": "LinkUp",
+            "rate": "400 Gb/sec (4X NDR)",
+            "layer": "InfiniBand",
+        }
+    ]
+    assert rdma.counters(folder) == {"mlx5_0/1 symbol_error": 7, "mlx5_0/1 out_of_sequence": 9}
+    assert objects(healthy(installed={"rdma": ports}))["rdma mlx5_0/1"] == "ACTIVE, 400 Gb/sec (4X NDR), InfiniBand"
+
+
+@pytest.mark.parametrize(
+    ("counters", "wrong"),
+    [
+        ({"symbol_error": 1}, True),
+        ({"out_of_sequence": 9}, False),  # a few under load
+        ({"out_of_sequence": 9, "packet_seq_err": 5}, True),
+        ({"symbol_error": 0}, False),
+        ({"symbol_error": None}, False),  # reset
+    ],
+)
+def test_rdma_errors(counters: dict[str, int | None], wrong: bool) -> None:
+    drops = {f"mlx5_0/1 {name}": {"delta": delta, "total": 99} for name, delta in counters.items()}
+    assert told(drops) == ([("rdma-errors", "warning", "mlx5_0/1")] if wrong else [])
+
+
+# --- haproxy
+
+CSV = """# pxname,svname,qcur,status,lastchg,check_status,check_code,last_chk,
+web,FRONTEND,,OPEN,,,,,
+web,gpu-01,0,UP,100,L7OK,200,HTTP status check returned code <200>,
+web,gpu-02,0,{0},35,L4CON,,Connection refused at step 1 (token=hunter2),
+web,gpu-03,0,MAINT,35,,,,
+web,BACKEND,0,{1},100,,,,
+api,one,0,no check,100,,,,
+api,BACKEND,0,UP,100,,,,
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "backend", "wanted"),
+    [
+        ("UP", "UP", []),
+        ("UP 1/3", "UP", []),
+        ("DRAIN", "UP", []),
+        ("DOWN", "UP", [("haproxy-server-down", "warning", "web/gpu-02")]),
+        ("DOWN 1/2", "UP", [("haproxy-server-down", "warning", "web/gpu-02")]),
+        ("DOWN", "DOWN", [("haproxy-server-down", "critical", "web")]),
+    ],
+)
+def test_haproxy(tmp_path: Path, server: str, backend: str, wanted: list[tuple[str, str, str]]) -> None:
+    path = tmp_path / "h.sock"
+    put(
+        tmp_path,
+        **{"etc/haproxy/haproxy.cfg": f"global\n  # stats socket /nowhere\n  stats socket {path} mode 660 level admin\n"},
+    )
+    with answering(path, CSV.format(server, backend).encode()) as asked:
+        found = reader.read(str(tmp_path))
+    assert asked[0] == b"show stat\n" and not found.gaps
+    assert "hunter2" not in json.dumps(found.data)
+    assert told(**found.data) == wanted
+
+
+def test_haproxy_that_does_not_answer_is_a_gap(tmp_path: Path) -> None:
+    path = tmp_path / "h.sock"
+    put(tmp_path, **{"etc/haproxy/haproxy.cfg": f"global\n  stats socket {path}\n"})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+    found = reader.read(str(tmp_path))
+    assert [gap.what for gap in found.gaps] == ["installed.haproxy"] and told(**found.data) == []
+
+
+# --- keepalived
+
+CONFIG = """
+! a comment with { braces
+global_defs { router_id gpu }
+vrrp_instance VI_1 {
+    state MASTER
+    interface eth0
+    virtual_router_id 51   # number
+    priority 150
+    authentication { auth_type PASS
+        auth_pass hunter2 }
+    track_interface { eth0 }
+    virtual_ipaddress {
+        192.0.2.100/24 dev eth0 label eth0:vip
+        2001:db8::100
+    }
+}
+vrrp_instance "VI 2" { interface eth1
+  virtual_router_id 52
+  virtual_ipaddress { 192.0.2.101 } }
+virtual_server 192.0.2.100 80 { real_server 192.0.2.5 80 { weight 1 } }
+"""
+
+
+def test_virtual_instances() -> None:
+    found = reader.instances(CONFIG)
+    assert found == [
+        {"name": "VI_1", "interface": "eth0", "router": 51, "addresses": ["192.0.2.100", "2001:db8::100"]},
+        {"name": "VI 2", "interface": "eth1", "router": 52, "addresses": ["192.0.2.101"]},
+    ]
+    assert "hunter2" not in json.dumps(found)
+
+
+def seat(number: int, *more: str, running: bool = True, up: bool = True) -> dict[str, Any]:
+    addresses = [
+        {"link": "eth0", "family": 4, "address": one, "prefix": 24, "scope": "global", "flags": []}
+        for one in (f"192.0.2.{number}", *more)
+    ]
+    one = {"name": "VI_1", "interface": "eth0", "router": 51, "addresses": ["192.0.2.100"]}
+    keepalived = {"running": running, "instances": [one]}
+    return healthy(links=[link(up=up)], addresses=addresses, installed={"keepalived": keepalived})
+
+
+def lost(*hosts: dict[str, Any]) -> list[list[str]]:
+    table = VirtualAddresses()
+    for number, evidence in enumerate(hosts):
+        table.count(f"lb-{number}", evidence)
+    return [one.evidence for one in table.findings("lb-0", hosts[0])]
+
+
+def test_virtual_addresses_that_nobody_has() -> None:
+    assert lost(seat(1, "192.0.2.100"), seat(2)) == lost(seat(1), seat(2, "192.0.2.100")) == []
+    assert lost(seat(1)) == [], "the other one is not in the run"
+    assert lost(seat(1, running=False), seat(2, up=False)) == [
+        [
+            "lb-0: keepalived does not run, without the address",
+            "lb-1: its interface eth0 is down, or not there, without the address",
+            "virtual router 51",
+        ]
+    ]
+
+
+# --- Ceph
+
+
+def ceph(status: str, **checks: Any) -> dict[str, Any] | None:
+    given = {
+        name: {"severity": severity, "summary": {"message": f"{name} it is", "count": 1}, "muted": muted}
+        for name, (severity, muted) in checks.items()
+    }
+    return reader.health(json.dumps({"status": status, "checks": given, "mutes": []}))
+
+
+@pytest.mark.parametrize(
+    ("health", "severity"),
+    [
+        (ceph("HEALTH_OK"), None),
+        (ceph("HEALTH_WARN", OSD_DOWN=("HEALTH_WARN", False)), "warning"),
+        (ceph("HEALTH_WARN", SLOW_OPS=("HEALTH_WARN", False)), "warning"),
+        (ceph("HEALTH_WARN", OSD_DOWN=("HEALTH_WARN", True)), None),
+        (ceph("HEALTH_WARN", POOL_NO_REDUNDANCY=("HEALTH_WARN", False)), None),
+        (ceph("HEALTH_ERR", POOL_FULL=("HEALTH_ERR", False)), "critical"),
+        (reader.health("not JSON"), None),
+    ],
+)
+def test_ceph(health: dict[str, Any] | None, severity: str | None) -> None:
+    assert told(ceph=health) == ([("ceph-unhealthy", severity, "Ceph")] if severity else [])
+
+
+# --- Open vSwitch (RFC 7047, 5.1: sets of one are the value itself, maps are lists of pairs)
+
+UUID = "36bef046-7da7-43a5-905a-c17899216fcb"
+
+
+def interface(
+    name: str = "vx0", kind: str = "vxlan", error: Any = None, bfd: str | None = None, **options: str
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": kind,
+        "error": error or ["set", []],
+        "link_state": "up",
+        "options": ["map", [[key, value] for key, value in options.items()]],
+        "bfd_status": ["map", [["state", bfd], ["diagnostic", "No Diagnostic"]] if bfd else []],
+        "cfm_fault": ["set", []],
+    }
+
+
+def database(*interfaces: dict[str, Any], done: int = 7, connected: bool = True, mode: Any = None) -> bytes:
+    rows: list[list[dict[str, Any]]] = [
+        [{"cur_cfg": done, "next_cfg": 7, "ovs_version": "3.1.0"}],
+        [{"name": "br-int", "fail_mode": mode or ["set", []], "controller": ["uuid", UUID]},
+         {"name": "br-ex", "fail_mode": ["set", []], "controller": ["set", []]}],
+        [{"_uuid": ["uuid", UUID], "target": "tcp:192.0.2.9:6653", "is_connected": connected}],
+        [interface("br-int", "internal"), *interfaces],
+    ]  # fmt: skip
+    return json.dumps({"id": 1, "error": None, "result": [{"rows": one} for one in rows]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (database(interface(bfd="up", remote_ip="192.0.2.7")), []),
+        (database(interface(remote_ip="flow", key="flow")), []),
+        (database(interface(bfd="down", remote_ip="192.0.2.7")), [("ovs-tunnel-down", "critical", "vx0")]),
+        (
+            database(interface("eth9", "", "could not open network device eth9 (No such device)")),
+            [("ovs-port-broken", "warning", "eth9")],
+        ),
+        (database(connected=False), [("ovs-controller-lost", "warning", "br-int")]),
+        (database(connected=False, mode="secure"), [("ovs-controller-lost", "critical", "br-int")]),
+        (database(done=5), [("ovs-not-applied", "critical", "ovs-vswitchd")]),
+    ],
+)
+def test_ovs(tmp_path: Path, answer: bytes, wanted: list[tuple[str, str, str]]) -> None:
+    section = Section(None)
+    with answering(tmp_path / "run/openvswitch/db.sock", answer) as asked:
+        found = ovs.read(section, str(tmp_path))
+    assert not section.gaps and told(ovs=found) == wanted
+    assert {one["op"] for one in json.loads(asked[0])["params"][1:]} == {"select"}, "it is only read"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"{}", b'{"id":1,"error":{"error":"x"},"result":null}', b'{"id":1,"error":null,"result":[]}']
+)
+def test_ovs_that_answers_otherwise_is_a_gap(tmp_path: Path, answer: bytes) -> None:
+    section = Section(None)
+    with answering(tmp_path / "run/openvswitch/db.sock", answer):
+        assert ovs.read(section, str(tmp_path)) is None
+    assert [gap.what for gap in section.gaps] == ["installed.ovs"]
+
+
+def test_an_ovs_tunnel_whose_other_end_is_gone() -> None:
+    one = {"name": "vx0", "type": "vxlan", "options": {"remote_ip": "192.0.2.7"}}
+    gone = [{"family": 4, "dev": "eth0", "address": "192.0.2.7", "mac": None, "state": "failed"}]
+    route = {"family": 4, "table": 254, "type": "unicast", "dst": "192.0.2.0/24", "dev": "eth0"}
+    evidence = healthy(installed={"ovs": {"interfaces": [one]}}, neighbours=gone, routes=[route])
+    assert [(found.id, found.subject) for found in tunnels.find(Facts(evidence))] == [("overlay-peer-dead", "vx0 to 192.0.2.7")]
+    evidence["sections"]["neighbours"] = []
+    assert tunnels.find(Facts(evidence)) == []
+
+
+@given(st.text(max_size=400))
+def test_whatever_they_say_nothing_breaks(text: str) -> None:
+    reader.instances(text)
+    reader.statistics(text)
+    reader.health(text)
