@@ -9,6 +9,7 @@ and stands for 10.88.0.1 and fd88::1, addresses beyond it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -122,6 +123,11 @@ class Place(Namespace):
                 os.killpg(process.pid, 9)
             except ProcessLookupError:
                 pass
+        # What a file started and left on its own.
+        left = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False).stdout.split()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
         super().remove()
         self._root.kill()
         self._root.wait()
