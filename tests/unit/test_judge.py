@@ -256,3 +256,20 @@ def test_a_huge_chain_is_one_object() -> None:
     rules = [{"parts": [], "text": f"ip saddr 198.51.100.{n} tcp dport {p} drop"} for n in range(250) for p in (1, 2)]
     found = [key for key in objects(healthy(firewall=ruleset(*rules))) if key.startswith("rule")]
     assert found == ["rules nft inet filter input"]
+
+
+def test_the_answer_tells_rules_that_translate_the_target() -> None:
+    rule = {
+        "parts": [
+            match("tcp dport", 1678),
+            {"t": "action", "name": "dnat", "args": {"addr": "198.51.100.5"}, "terminal": True},
+        ],
+        "verdict": None,
+        "text": "tcp dport 1678 dnat to 198.51.100.5",
+    }
+    section = ruleset(rule)
+    section["chains"][0].update(hook="prerouting", priority=-100, type="nat")
+    _findings, said = judge(healthy(firewall=section))
+    assert said is not None
+    step = next(one for one in said["steps"] if one["step"] == "firewall")
+    assert "handle 11 sends it to port 1678 of 198.51.100.5" in step["detail"]

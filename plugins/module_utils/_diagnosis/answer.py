@@ -30,10 +30,10 @@ def answer(facts: Facts, walked: Verdicts, findings: list[Finding]) -> dict[str,
             _firewall(walked, findings),
             _hooks(facts),
             _reachability(facts),
-            _route(facts),
+            _route(facts, walked),
         ]
     else:
-        steps = [_reachability(facts), _route(facts), _hooks(facts)]
+        steps = [_reachability(facts), _route(facts, walked), _hooks(facts)]
     bad = next((step for step in steps if step["result"] == BAD), None)
     doubts = [step for step in steps if step["result"] == DOUBT]
     if bad is not None:
@@ -85,7 +85,7 @@ def _firewall(walked: Verdicts, findings: list[Finding]) -> dict[str, Any]:
         return _step("firewall", DOUBT, unsure.decision.why or "a rule could not be judged")
     if not walked.flows:
         return _step("firewall", DOUBT, "this host has no address others can reach")
-    return _step("firewall", OK, f"{len(walked.flows)} packets walked through all rules, all accepted")
+    return _step("firewall", OK, f"{len(walked.flows)} packets walked through all rules, all accepted{_translated(walked)}")
 
 
 def _hooks(facts: Facts) -> dict[str, Any]:
@@ -166,12 +166,18 @@ def _gateways(facts: Facts) -> set[str]:
     return {hop["via"] for hop in hops if hop.get("via")}
 
 
-def _route(facts: Facts) -> dict[str, Any]:
+def _translated(walked: Verdicts) -> str:
+    """Rules that give the target's packets another destination on the way; those of its own port are told as who listens."""
+    return "".join(f"; {one}" for one in walked.moved()[:3])
+
+
+def _route(facts: Facts, walked: Verdicts) -> dict[str, Any]:
     if not facts.known("routes"):
         return _step("route", DOUBT, "routes could not be read")
     if facts.gaps("routes"):
         return _step("route", DOUBT, facts.gaps("routes")[0]["why"])
     if facts.default_routes():
-        return _step("route", OK, ", ".join(sorted({f"default dev {one.get('dev')}" for one in facts.default_routes()})))
+        ways = ", ".join(sorted({f"default dev {one.get('dev')}" for one in facts.default_routes()}))
+        return _step("route", OK, ways + (_translated(walked) if facts.asked.address is not None else ""))
     count = sum(1 for one in facts.items("routes") if one.get("type") in (None, "unicast"))
     return _step("route", OK if count else BAD, f"{count} routes, no default route" if count else "no route to anywhere")
