@@ -41,7 +41,8 @@ def read(named: list[str], serving: list[str]) -> Section:
     """Data: ``{units: [{unit, why, load, active, sub, result, restarts, status, changed_ago_s, errors: [{ago_s, text}]}]}``.
 
     named: units that were asked for. serving: units that listen on the target. why: named, target or table. errors: of the last
-    hour, redacted, of units that are named, serve the target, or do not run. null where systemd does not run, or is another's.
+    hour, redacted, of units that are named, serve the target, or do not run; of those that ended their last lines. null where
+    systemd does not run, or is another's.
     """
     try:
         if not os.path.isdir("/run/systemd/system") or not configured.ours():
@@ -64,7 +65,7 @@ def read(named: list[str], serving: list[str]) -> Section:
     section.data["units"] = units(asked.out, reasons, time.clock_gettime(time.CLOCK_MONOTONIC))
     wanted = [one for one in section.data["units"] if one["why"] != "table" or failed(one)]
     for one in wanted[:MOST]:
-        one["errors"] = _errors(section, one["unit"])
+        one["errors"] = _errors(section, one["unit"], failed(one))
     return section
 
 
@@ -98,8 +99,11 @@ def units(text: str, reasons: dict[str, str], now: float) -> list[dict[str, Any]
     return list(found.values())
 
 
-def _errors(section: Section, unit: str) -> list[dict[str, Any]]:
-    words = ["journalctl", "-u", unit, "-p", "err", f"--since=-{RECENT}s", "-n", str(LINES), "-o", "json", "--no-pager", "-q"]
+def _errors(section: Section, unit: str, ended: bool) -> list[dict[str, Any]]:
+    """Of one that ended, its last lines: most programs say why on their standard output, which has no priority."""
+    words = ["journalctl", "-u", unit, f"--since=-{RECENT}s", "-n", str(LINES), "-o", "json", "--no-pager", "-q"]
+    if not ended:
+        words += ["-p", "err"]
     asked = command.run(words, timeout=8, max_bytes=1 << 20)
     if not asked.ok:
         section.gap("services.journal", f"{unit}: {asked.why()}")
