@@ -95,8 +95,9 @@ hooks:
     cgroup:
       description: >-
         Path of the cgroup; whether the program is inherited from above; C(here), whether a process or socket of this network
-        namespace is in it (null when that cannot be told); C(listens), the sockets in it that wait for packets, of a program on
-        packets that come in (null for all, or when that cannot be told). Null for other places.
+        namespace is in it, and C(mine), whether the reading process is (null when that cannot be told); C(listens), the sockets
+        in it that wait for packets, of a program on packets that come in (null for all, or when that cannot be told). Null for
+        other places.
       type: dict
       returned: always
     order:

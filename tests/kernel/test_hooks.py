@@ -348,6 +348,15 @@ print(json.dumps(found))
 """
 
 
+_SENT = """
+import json
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import world
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+said = world.read().walker().outgoing(Packet(4, 6, None, "10.77.0.1", 49152, 1678))
+print(json.dumps([one.hook["id"] for one in said.possible if one.hook] + ([said.object["hook"]["id"]] if said.object else [])))
+"""
+
+
 def test_cgroup_programs_of_others_are_not_on_the_way(cgroup: str, wait_until: Any) -> None:
     """A program acts on sockets of its cgroup's processes: not on other sockets of the namespace, not in other namespaces."""
     server, client = NetworkOnly(), NetworkOnly()
@@ -381,6 +390,12 @@ def test_cgroup_programs_of_others_are_not_on_the_way(cgroup: str, wait_until: A
         assert walked["1678"][0] != "accept" and number in walked["1678"][1]
         assert number not in walked["1679"][1]
         assert number not in [one for _verdict, some in client.python_json(_WALK).values() for one in some]
+        # What the asking process sends meets the programs of its own cgroups alone.
+        egress = {**block, "name": "quiet", "attach": "cgroup_inet_egress"}
+        _process, (other,) = hold(server, egress)
+        into = f"import os\nwith open({cgroup!r} + '/cgroup.procs', 'w') as file:\n    file.write(str(os.getpid()))\n"
+        assert other["prog_id"] not in server.python_json(_SENT)
+        assert other["prog_id"] in server.python_json(into + _SENT)
         inside.kill()
         inside.wait()
         assert wait_until(lambda: entry(server)["here"] is False)

@@ -77,7 +77,7 @@ def test_the_faults_are_there_after_a_boot_and_showing_changed_nothing(lab: Lab,
     output = run(lab)
     assert changed(output) == dict.fromkeys(("gpu01", "gpu02", "gpu03", "gpu04"), 0)
     assert opens(lab) == set() and not any(record(lab.hosts[name]) for name in BROKEN)
-    kept["ids"] = re.findall(r'"remediate_confirm": \[\\*"([0-9a-f]{16})', output)
+    kept["ids"] = re.findall(r'remediate_confirm\\*": \[\\*"([0-9a-f]{16})', output)
     assert len(set(kept["ids"])) == 3, output
 
 
@@ -147,7 +147,7 @@ def test_a_removal_that_does_not_help_is_taken_back(lab: Lab) -> None:
     packet = {"source": lab.hosts["gpu04"].address, "destination": "{{ ansible_host }}", "destination_port": faults.PORT}
     given = {"remediate_packet": packet, "remediate_hosts": "gpu01"}
     status, output = play(lab, "playbooks/remediate.yml", variables=given)
-    (number,) = set(re.findall(r'"remediate_confirm": \[\\*"([0-9a-f]{16})', output))
+    (number,) = set(re.findall(r'remediate_confirm\\*": \[\\*"([0-9a-f]{16})', output))
     more = {"remediate_confirm": [number], "remediate_prove_from": "gpu04", "remediate_prove_timeout": 3}
     status, output = play(lab, "playbooks/remediate.yml", variables={**given, **more})
     assert status != 0 and "was taken back" in output, output

@@ -48,8 +48,8 @@ class CgroupHook:
     """path: directory of the cgroup, for an inherited one the topmost that can be seen. number: its id.
 
     flags: 1 a cgroup below may replace the program, 2 programs of cgroups below run too. here: is a process or socket of this
-    network namespace in the cgroup or below; None: cannot be told. listens: "tcp/22" of the namespace's sockets in it that wait
-    for packets, of a program on packets that come in; None: cannot be told, or all of them.
+    network namespace in the cgroup or below; mine: is this process; None: cannot be told. listens: "tcp/22" of the namespace's
+    sockets in it that wait for packets, of a program on packets that come in; None: cannot be told, or all of them.
     """
 
     path: str
@@ -59,6 +59,7 @@ class CgroupHook:
     flags: int
     inherited: bool = False
     here: bool | None = True
+    mine: bool | None = True
     listens: tuple[str, ...] | None = None
 
 
@@ -146,7 +147,7 @@ def read(
             os.close(descriptor)
     below = {hook.path for hook in hooks} - {top}
     if below:
-        tenants = Tenants.read(numbers, below)
+        tenants = Tenants.read(top, numbers, below)
         hooks = [tenants.told(hook) if hook.path in below else hook for hook in hooks]
     return hooks, gaps, wanted
 
@@ -155,22 +156,24 @@ def read(
 class Tenants:
     """Who of this network namespace is in which cgroup.
 
-    processes: whether some are, by folder; None: one that cannot be seen from here may be. sockets: (protocol/port, folder) of
-    its sockets that wait for packets, the folder None where it is none of those seen; None when the kernel does not tell.
+    processes: whether some are, by folder; None: one that cannot be seen from here may be. mine: the folder of this process.
+    sockets: (protocol/port, folder) of its sockets that wait for packets, the folder None where it is none of those seen; None
+    when the kernel does not tell.
     """
 
     processes: dict[str, bool | None]
+    mine: str | None
     sockets: list[tuple[str, str | None]] | None
 
     @classmethod
-    def read(cls, numbers: dict[int, str], wanted: set[str]) -> Tenants:
-        """numbers: folders by id. wanted: those with programs; others are not looked into."""
+    def read(cls, top: str, numbers: dict[int, str], wanted: set[str]) -> Tenants:
+        """top: where the hierarchy is mounted. numbers: folders by id. wanted: those with programs, others are left."""
         below = [folder for folder in numbers.values() if any(_in(folder, one) for one in wanted)]
         try:
             mine = os.stat("/proc/self/ns/net").st_ino
         except OSError:
-            return cls(dict.fromkeys(below), None)
-        return cls({folder: _processes(folder, mine) for folder in below}, _sockets(numbers))
+            return cls(dict.fromkeys(below), None, None)
+        return cls({folder: _processes(folder, mine) for folder in below}, _mine(top), _sockets(numbers))
 
     def told(self, hook: CgroupHook) -> CgroupHook:
         sockets = None if self.sockets is None else [name for name, path in self.sockets if path is None or _in(path, hook.path)]
@@ -179,7 +182,15 @@ class Tenants:
         if not here and (sockets is None or None in processes):
             here = None
         incoming = hook.attach_type == "cgroup_inet_ingress" and sockets is not None
-        return replace(hook, here=here, listens=tuple(sorted(set(sockets or ()))) if incoming else None)
+        listens = tuple(sorted(set(sockets or ()))) if incoming else None
+        return replace(hook, here=here, mine=None if self.mine is None else _in(self.mine, hook.path), listens=listens)
+
+
+def _mine(top: str) -> str | None:
+    """The folder of this process; None where it cannot be told, or is above what is seen."""
+    text = procfs.text_or_none("/proc/self/cgroup", 65536) or ""
+    where = next((line[3:] for line in text.splitlines() if line.startswith("0::/")), None)
+    return None if where is None or where.startswith("/..") else top + where.rstrip("/")
 
 
 def _processes(folder: str, network: int) -> bool | None:

@@ -65,8 +65,9 @@ def read(
                        cgroup: attach type without "cgroup_"; null for flow_dissector and sk_lookup
         scope          netns: acts in this network namespace. machine: in every one (cgroups). unknown: the kernel does not say
         interface      {name, index, class} | null        class: name without its random part
-        cgroup         {path, inherited, here, listens} | null   inherited: attached above what can be seen from here;
-                       here: a process or socket of this network namespace is in it, null when that cannot be told;
+        cgroup         {path, inherited, here, mine, listens} | null   inherited: attached above what can be seen from here;
+                       here: a process or socket of this network namespace is in it, mine: this process is, null when that
+                       cannot be told;
                        listens: tcp/22 of the sockets in it that wait for packets, null for all or not told
         order          0-based position in run order among the entries of the same hook, place and direction
         kind           bpf, or the kind of the tc filter: u32, flower, matchall, ...; policy for a netkit without program
@@ -387,6 +388,7 @@ class _Reader:
                         "path": hook.path,
                         "inherited": hook.inherited,
                         "here": hook.here,
+                        "mine": hook.mine,
                         "listens": None if hook.listens is None else list(hook.listens),
                     },
                     link_id=held[0] if held else None,

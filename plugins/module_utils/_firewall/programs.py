@@ -107,12 +107,14 @@ def _on(entry: dict[str, Any], device: str | None) -> bool:
 
 
 def _in_cgroup(entry: dict[str, Any], packet: Packet) -> bool:
-    """Can the socket that this packet is for, or that sends it, be in the cgroup?"""
+    """Can the socket that this packet is for be in the cgroup? A packet of the host is one that the reading process sends."""
     group = entry.get("cgroup") or {}
     listens, protocol = group.get("listens"), _LISTENING.get(packet.proto)
+    if packet.own:
+        return group.get("mine") is not False
     if group.get("here") is False:
         return False
-    if listens is None or protocol is None or packet.own or packet.dport is None or packet.ct_state != "new":
+    if listens is None or protocol is None or packet.dport is None or packet.ct_state != "new":
         return True
     return f"{protocol}/{packet.dport}" in listens
 
