@@ -24,7 +24,7 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import cl
 _MODULE = "netops.fleet.host_evidence"
 #: Options that may be set as variables of the role, for all hosts or for some.
 _FROM_VARIABLES = (
-    *("target", "window", "names", "ping", "http", "ntp", "services", "set_elements", "probe_timeout", "probe_peers"),
+    *("target", "window", "names", "ping", "http", "ntp", "services", "set_elements", "probe_timeout", "probe_peers", "mesh_peers"),
 )
 _SEVERITIES = ("critical", "warning", "info")
 _COVERAGE = ("ok", "partial", "failed", "skipped")
@@ -48,6 +48,7 @@ class ActionModule(ActionBase):
         if folder is None:
             # No run to store it in: the module's own answer, evidence included, is what was asked for.
             arguments.pop("probe_peers", None)
+            arguments.pop("mesh_peers", None)
             base.update(self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars))
             return base
         if not isinstance(folder, str) or not os.path.isdir(folder):
@@ -77,6 +78,10 @@ class ActionModule(ActionBase):
             peers = self._peers(variables, list(asked), int(count), arguments.get("target"))
             if peers:
                 arguments["peers"] = peers
+        meshed = int(arguments.pop("mesh_peers", None) or 0)
+        if meshed:
+            drawn = self._addresses(variables, self._mesh(variables, meshed))
+            arguments["mesh"] = [*(arguments.get("mesh") or []), *drawn]
         sent = time.time()
         try:
             answer = self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars)
@@ -143,7 +148,6 @@ class ActionModule(ActionBase):
         templating: an address that is not written out is passed over, and the envelope says so.
         """
         from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import target as targets
-        from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.options import is_literal
 
         found: list[dict[str, str]] = []
         names = [str(one) for one in asked if not isinstance(one, dict)]
@@ -156,10 +160,24 @@ class ActionModule(ActionBase):
             if self._host in ring:
                 place = ring.index(self._host)
                 names += (ring[place + 1 :] + ring[:place])[:count]
-        skipped: list[str] = []
         for one in asked:
             if isinstance(one, dict):  # as the module takes it: the address is known already
                 found.append({"host": str(one.get("host")), "address": str(one.get("address"))})
+        return found + self._addresses(variables, names)
+
+    def _mesh(self, variables: dict[str, Any], count: int) -> list[str]:
+        """The peers of this host's row of the mesh, drawn by the run's name: the same draw in every worker."""
+        from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import mesh
+
+        ring = sorted(str(host) for host in variables.get("ansible_play_hosts_all") or ())
+        return mesh.select(ring, self._host, count, os.path.basename(self._folder)) if self._host in ring else []
+
+    def _addresses(self, variables: dict[str, Any], names: list[str]) -> list[dict[str, str]]:
+        """Inventory names with the addresses that are written out for them; the envelope says which have none."""
+        from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.options import is_literal
+
+        found: list[dict[str, str]] = []
+        skipped: list[str] = []
         for name in dict.fromkeys(names):
             if is_literal(name):
                 found.append({"host": name, "address": name.strip("[]")})
@@ -171,7 +189,8 @@ class ActionModule(ActionBase):
             else:
                 found.append({"host": name, "address": str(address).strip("[]")})
         if skipped:
-            self._notes["peers_skipped"] = [clean(name, 200) for name in skipped[:64]]
+            known = self._notes.get("peers_skipped", [])
+            self._notes["peers_skipped"] = list(dict.fromkeys([*known, *(clean(name, 200) for name in skipped)]))[:64]
         return found
 
     @staticmethod

@@ -79,6 +79,12 @@ options:
     description: By how many other hosts of the play each host's target port is tried, V(0) to V(16).
     type: int
     default: 3
+  mesh_peers:
+    description:
+      - How many other hosts of the play each host probes in a mesh, and is probed by, V(0) to V(64). V(0) makes no mesh.
+      - The next host and random others, drawn by the run's name. All others where there are no more.
+    type: int
+    default: 0
   min_peers:
     description: Hosts a group must have, with evidence, before its members are compared.
     type: int

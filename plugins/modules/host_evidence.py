@@ -98,6 +98,26 @@ options:
         addresses in the inventory (C(diagnose_address), else C(ansible_host)) and adds them to O(peers).
     type: int
     default: 0
+  mesh:
+    description: Other hosts that are probed as this host's row of a mesh, at most 64.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host:
+        description: Inventory name of the peer.
+        type: str
+        required: true
+      address:
+        description: IP address of the peer.
+        type: str
+        required: true
+  mesh_peers:
+    description:
+      - How many other hosts of the play this host probes in a mesh. Read by the action plugin, which draws them by the run's
+        name, looks up their addresses as for O(probe_peers) and adds them to O(mesh).
+    type: int
+    default: 0
   pair:
     description:
       - What this host is to its O(peers). V(sender) tries them and walks its packets on the way out; V(receiver) walks packets

@@ -164,6 +164,25 @@ def test_the_example_fleet_is_diagnosed(form: str, tmp_path: Path, installed: Pa
     assert re.search(r"gpu-02 +: ok=1 +changed=0", done.stdout), "one task per host"
 
 
+def test_a_mesh_is_drawn_probed_and_joined(tmp_path: Path) -> None:
+    """Three names of this machine, each with an address of lo; a fourth has none that is written out."""
+    inventory = tmp_path / "hosts"
+    lines = [f"one-{number} ansible_connection=local diagnose_address=127.0.0.{number}\n" for number in (1, 2, 3)]
+    inventory.write_text("[all]\n" + "".join(lines) + "nameless ansible_connection=local\n", encoding="utf-8")
+    output = tmp_path / "out"
+    done = play(
+        *("playbooks/diagnose.yml", "-i", str(inventory), "-e", "ansible_become=false", "-e", "diagnose_window=0", "-f", "2"),
+        *("-e", f"ansible_python_interpreter={sys.executable}", "-e", "diagnose_mesh_peers=8", "-e", f"diagnose_output={output}"),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = latest(output)
+    mesh = report["mesh"]
+    assert (mesh["hosts"], mesh["rows"], mesh["pairs"], mesh["planned"]) == (4, 4, 9, 12)
+    assert "9 of 12 pairs probed" in done.stdout
+    assert by_name(report)["one-1"]["peers"]["note"].endswith("not probed, no address known: nameless")
+
+
 def test_a_saved_run_is_judged_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

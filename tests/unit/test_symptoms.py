@@ -48,7 +48,14 @@ def test_one_answer_in_the_order_of_the_flow(symptom: str, found: list[str], wan
     assert told is not None
     assert told["verdict"] == ("open" if wanted is None else "blocked")
     assert (f"summary of {wanted}" in told["text"]) == (wanted is not None)
-    assert [step["step"] for step in told["steps"]] == [step.name for step in symptoms.FLOWS[symptom]]
+    assert [step["step"] for step in told["steps"]] == [step.name for step in symptoms.FLOWS[symptom] if not step.optional]
+
+
+def test_a_mesh_is_a_step_where_one_was_asked_for() -> None:
+    read = [*READ, {"section": "mesh", "status": "ok", "gaps": []}]
+    told = symptoms.answer("loss", [finding("qdisc-drops"), finding("mesh-host-bad")], read)
+    assert told is not None and told["text"] == "loss: summary of mesh-host-bad"
+    assert told["steps"][0] == {"step": "between the hosts", "result": "bad", "detail": "summary of mesh-host-bad"}
 
 
 def test_what_fails_now_goes_before_what_suffers_and_a_note_is_no_answer() -> None:

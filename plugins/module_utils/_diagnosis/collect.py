@@ -55,6 +55,8 @@ ARGUMENTS: dict[str, Any] = {
     "http": {"type": "list", "elements": "dict", "default": [], "options": _HTTP},
     "peers": {"type": "list", "elements": "dict", "default": [], "options": _PEER},
     "probe_peers": {"type": "int", "default": 0},
+    "mesh": {"type": "list", "elements": "dict", "default": [], "options": _PEER},
+    "mesh_peers": {"type": "int", "default": 0},
     "pair": {"type": "str", "choices": ["sender", "receiver"]},
     "ntp": {"type": "list", "elements": "str", "default": []},
     "services": {"type": "list", "elements": "str", "default": []},
@@ -73,6 +75,7 @@ class Options:
     ping: list[str] = field(default_factory=list)
     http: list[dict[str, Any]] = field(default_factory=list)
     peers: list[dict[str, str]] = field(default_factory=list)
+    mesh: list[dict[str, str]] = field(default_factory=list)
     pair: str | None = None
     ntp: list[str] = field(default_factory=list)
     services: list[str] = field(default_factory=list)
@@ -94,6 +97,7 @@ class Options:
             ping=list(params["ping"]),
             http=list(params["http"]),
             peers=list(params["peers"]),
+            mesh=list(params.get("mesh") or []),
             pair=params.get("pair"),
             ntp=list(params["ntp"]),
             services=list(params["services"]),
@@ -237,6 +241,10 @@ def _network_readers(options: Options) -> dict[str, Callable[[], Section]]:
         readers["probes"] = lambda: _probed(
             probes.run([one for one, _peer in wanted], 4 * timeout), [peer for _one, peer in wanted]
         )
+    if options.mesh:
+        from ansible_collections.netops.fleet.plugins.module_utils._evidence import mesh
+
+        readers["mesh"] = lambda: mesh.read(options.mesh, timeout, _mesh_ports(options.target))
     return readers
 
 
@@ -259,6 +267,12 @@ def _probes(options: Options) -> list[tuple[dict[str, Any], str | None]]:
         elif target.proto == "tcp" and options.pair != "receiver":
             wanted += [({**probe, "target": peer["address"]}, peer["host"]) for peer in options.peers]
     return wanted
+
+
+def _mesh_ports(target: targets.Target | None) -> tuple[int, ...]:
+    """TCP ports that show that a peer without echo replies is there."""
+    own = target is not None and target.proto == "tcp" and target.address is None
+    return (22, target.port) if own and target is not None and target.port != 22 else (22,)
 
 
 def _endpoint(given: dict[str, Any]) -> dict[str, Any]:

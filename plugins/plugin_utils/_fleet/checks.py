@@ -25,7 +25,7 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("sockets", "services"),
         ("port", "listener", "listens", "accept", "connections", "service", "tls"),
     ),
-    "probes": ("Probes", ("probes",), ("ping", "http", "target", "probe", "path", "hop", "unreachable")),
+    "probes": ("Probes", ("probes", "mesh"), ("mesh", "ping", "http", "target", "probe", "path", "hop", "unreachable")),
     "drops": (
         "Drops",
         ("drops", "drop_reasons"),

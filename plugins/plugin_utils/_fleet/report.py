@@ -22,6 +22,7 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import (
     checks,
     differences,
     duplicates,
+    mesh_view,
     overlays,
     pairs,
     peers,
@@ -74,12 +75,14 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
         pairs.Pairs(),
         (duplicates.Duplicates(), overlays.Overlays(), virtual.VirtualAddresses()),
     )
+    between = mesh_view.Mesh(hosts)
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as light, tempfile.TemporaryFile(dir=run.folder) as spool:
         for stored in store.stream(run, hosts):
             if stored.evidence is not None and judge is not None:
                 _rejudge(stored, judge)
+            _count_mesh(between, stored)
             if stored.evidence is not None:
                 comparison.count(stored.host, stored.evidence)
                 view.count(stored.host, stored.evidence, hosts)
@@ -91,7 +94,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
         light.seek(0)
         for line in light:
             stored = store.Stored(**json.loads(line))
-            record = _record(stored, comparison, view, ends, crossed, run)
+            record = _record(stored, comparison, view, ends, crossed, between, run)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
             packed = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
@@ -99,7 +102,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
             spool.write(packed)
             briefs.append(brief)
         briefs.sort(key=lambda one: (one.rank, -one.counts["critical"], -one.counts["warning"], one.name))
-        head = _head(run, hosts, briefs, causes, comparison)
+        head = _head(run, hosts, briefs, causes, comparison, between)
         columns = [*checks.ORDER, checks.OTHER]
         for optional in ("probes", checks.OTHER):  # shown only where something was probed, or fits nowhere else
             if not any(one.cells.get(optional, "unchecked") != "unchecked" for one in briefs):
@@ -142,6 +145,20 @@ def _rejudge(stored: store.Stored, judge: Judge) -> None:
         stored.reason = clean(f"the evidence could not be judged: {problems[0]}", 500)
 
 
+def _count_mesh(between: mesh_view.Mesh, stored: store.Stored) -> None:
+    """Take the host's row of the mesh; what is none makes the evidence invalid, as any other part would."""
+    if stored.evidence is None:
+        return
+    try:
+        between.count(stored.host, stored.evidence)
+    except ValueError as error:
+        stored.status, stored.evidence, stored.reason = (
+            "invalid",
+            None,
+            clean(f"the evidence could not be compared: {error}", 500),
+        )
+
+
 def _lighten(stored: store.Stored) -> None:
     """Keep of the evidence what the second pass needs."""
     evidence = stored.evidence or {}
@@ -155,6 +172,7 @@ def _record(
     view: differences.PeerView,
     ends: pairs.Pairs,
     crossed: tuple[duplicates.Duplicates, overlays.Overlays, virtual.VirtualAddresses],
+    between: mesh_view.Mesh,
     run: store.Run,
 ) -> dict[str, Any]:
     """One host of report.json."""
@@ -200,6 +218,11 @@ def _record(
                 note=comparison.note(stored.host),
                 deviations=len(deviations),
             )
+    meshed = between.of(stored.host)
+    if meshed is not None:
+        findings = between.findings(stored.host, findings)
+        if evidence is None:
+            stored.reason = clean("; ".join(part for part in (stored.reason, meshed["text"]) if part), 500)
     findings = sorted(findings, key=rank.finding_order)
     if evidence is not None:
         answer = symptoms.answer(str(run.options.get("symptom") or ""), findings, evidence["coverage"]) or answer
@@ -219,6 +242,7 @@ def _record(
         "checks": checks.matrix_row(findings, coverage, no_peers),
         "coverage": coverage or [],
         "peers": peer,
+        "mesh": meshed,
         "clock": stored.envelope.get("clock"),
         "host": {} if evidence is None else evidence["host"],
         "window": None if evidence is None else evidence["window"],
@@ -247,7 +271,12 @@ def _brief(record: dict[str, Any]) -> Brief:
 
 
 def _head(
-    run: store.Run, hosts: dict[str, list[str]], briefs: list[Brief], causes: rank.Causes, comparison: peers.Comparison
+    run: store.Run,
+    hosts: dict[str, list[str]],
+    briefs: list[Brief],
+    causes: rank.Causes,
+    comparison: peers.Comparison,
+    between: mesh_view.Mesh,
 ) -> dict[str, Any]:
     statuses: dict[str, int] = {}
     findings = dict.fromkeys(schema.SEVERITIES, 0)
@@ -259,6 +288,8 @@ def _head(
         if brief.verdict is not None:
             verdicts[brief.verdict] = verdicts.get(brief.verdict, 0) + 1
     with_findings = sum(1 for one in briefs if any(one.counts.values()))
+    without = sum(1 for one in briefs if one.status == "ok" and not any(one.counts.values()))
+    asked = run.options.get("mesh_peers")
     return {
         "schema": schema.SCHEMA,
         "run": {
@@ -275,13 +306,14 @@ def _head(
             "statuses": dict(sorted(statuses.items())),
             "findings": findings,
             "hosts_with_findings": with_findings,
-            "hosts_without_findings": statuses.get("ok", 0) - with_findings,
+            "hosts_without_findings": without,
             "answers": dict(sorted(verdicts.items())),
         },
         "groups": [
             {"name": name, "hosts": size, "compared": comparison.compared(name)}
             for name, size in sorted(comparison.sizes.items())
         ],
+        "mesh": between.head(asked if isinstance(asked, int) else None),
         "causes": causes.top(),
         "notes": _notes(causes, comparison),
     }

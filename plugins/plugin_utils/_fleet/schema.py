@@ -60,6 +60,7 @@ _SECTIONS: dict[str, type] = {
     "configured": dict,
     "services": dict,
     "installed": dict,
+    "mesh": dict,
 }
 
 

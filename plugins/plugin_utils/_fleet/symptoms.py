@@ -19,6 +19,8 @@ class Step:
     name: str
     sections: tuple[str, ...]
     ids: tuple[str, ...]
+    #: Looked at only where its evidence was asked for.
+    optional: bool = False
 
     def has(self, finding: dict[str, Any]) -> bool:
         """Is the finding, or what it brings about, an answer to this step?"""
@@ -32,6 +34,7 @@ _ROUTES = Step("routes", ("routes", "policy_rules"), ("route-", "reverse-path-",
 _TUNNELS = Step("tunnels and overlays", ("tunnels", "links", "drops"), ("ipsec-", "tunnel-", "overlay-", "ovs-"))
 _MTU = Step("MTU", ("links",), ("mtu-",))
 _REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-", "hop-"))
+_MESH = Step("between the hosts", ("mesh",), ("mesh-",), optional=True)
 _RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree", "nat-"))
 _HOOKS = Step("hooks", ("hooks",), ("bpf-",))
 _TRACKING = Step("connection tracking", ("conntrack",), ("conntrack-",))
@@ -58,12 +61,12 @@ _CLUSTER_DNS = Step("cluster DNS", ("kubernetes",), ("cluster-dns-",))
 FLOWS: dict[str, tuple[Step, ...]] = {
     "port": (),
     "pair": (),
-    "latency": (_REACH, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _DROPS, _HOST, _SETTINGS),
-    "pods": (_LINK, _ROUTES, _TUNNELS, _NEIGHBOURS, _MTU, _CLUSTER, _CLUSTER_DNS, _RESOLVERS, _RULES, _HOOKS, _TRACKING),
+    "latency": (_REACH, _MESH, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _DROPS, _HOST, _SETTINGS),
+    "pods": (_LINK, _MESH, _ROUTES, _TUNNELS, _NEIGHBOURS, _MTU, _CLUSTER, _CLUSTER_DNS, _RESOLVERS, _RULES, _HOOKS, _TRACKING),
     "dns": (_RESOLVERS, _NAMES, _CLUSTER_DNS, _RULES, _ROUTES, _NEIGHBOURS, _LINK),
     "firewall": (_RULES, _HOOKS, _TRACKING, _ROUTES),
-    "nic": (_LINK, _DROPS, _MTU, _NEIGHBOURS, _SETTINGS),
-    "loss": (_DROPS, _HOOKS, _RULES, _ROUTES, _LINK, _QUEUES, _MTU, _HOST),
+    "nic": (_LINK, _MESH, _DROPS, _MTU, _NEIGHBOURS, _SETTINGS),
+    "loss": (_MESH, _DROPS, _HOOKS, _RULES, _ROUTES, _LINK, _QUEUES, _MTU, _HOST),
 }
 
 
@@ -77,6 +80,7 @@ def answer(symptom: str, findings: list[dict[str, Any]], coverage: list[dict[str
     if not flow:
         return None
     known = {str(one["section"]): one for one in coverage}
+    flow = tuple(step for step in flow if not step.optional or step.sections[0] in known)
     serious = [one for one in findings if one["severity"] != "info"]
     steps = [_step(step, serious, known) for step in flow]
     # The worst finding is the answer; the order of the steps decides among those equally bad.

@@ -60,6 +60,7 @@ def lines(built: Built, width: int, signs: bool) -> list[Line]:
         out.append([(f"and {hidden} more hosts with findings or without evidence", None)])
     if len(built.briefs) > len(shown):
         out.append([(f"{len(built.briefs) - len(shown)} more hosts without findings", "green")])
+    out += _mesh(built.head["mesh"], width)
     out += _answers(built, width)
     out += _fixes(built.briefs, width)
     out += [[("", None)], _totals(built.head["totals"]), [("report: ", None), (built.html, None)]]
@@ -85,6 +86,21 @@ def _table(briefs: list[Brief], columns: list[str], width: int, signs: bool) -> 
                 word, sign, colour = _STATES[state]
                 line.append(((sign if signs else word).center(max(len(title), 4)) + " ", colour))
         out.append(line)
+    return out
+
+
+def _mesh(mesh: dict[str, Any] | None, width: int) -> list[Line]:
+    """How long packets take between the hosts, and who or what stands out."""
+    if mesh is None:
+        return []
+    text = f"between the hosts: {mesh['pairs']} of {mesh['planned']} pairs probed"
+    if mesh["rtt_ms"]:
+        text += ", round trip {p50:g} ms (p50), {p99:g} ms (p99), {max:g} ms (max)".format(**mesh["rtt_ms"])
+        text += f", {mesh['lost_percent']:g} % lost"
+    out: list[Line] = [[("", None)], [(text, None)]]
+    out += [[("  " + _fit(clean(one["text"], 400), width * 2).rstrip(), "yellow")] for one in mesh["blamed"][:MAX_FIXES]]
+    if len(mesh["blamed"]) > MAX_FIXES:
+        out.append([(f"  and {len(mesh['blamed']) - MAX_FIXES} more in the report", None)])
     return out
 
 
