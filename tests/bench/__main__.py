@@ -34,6 +34,7 @@ SECTIONS = (
     "tuning",
     "placement",
     "faults",
+    "mesh",
     "lvs",
     "irq",
     "fleet",
