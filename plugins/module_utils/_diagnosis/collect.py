@@ -227,12 +227,13 @@ class _Background:
 
 
 def _network_readers(options: Options) -> dict[str, Callable[[], Section]]:
-    from ansible_collections.netops.fleet.plugins.module_utils._evidence import clock, installed, names, physical, probes
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence import clock, installed, kubernetes, names, physical, probes
 
     timeout = options.probe_timeout
     readers: dict[str, Callable[[], Section]] = {
         "names": lambda: names.read(options.names, timeout),
         "clock": lambda: clock.read(options.ntp, timeout),
+        "kubernetes": lambda: kubernetes.read(timeout),
         "physical": physical.read,
         "installed": installed.read,
     }

@@ -17,6 +17,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     hops,
     installed,
     interrupts,
+    kubernetes,
     locality,
     losses,
     machine,
@@ -55,7 +56,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found += tls.find(facts) + machine.find(facts) + tunnels.find(facts)
     found += nat.find(facts) + hops.find(facts) + physical.find(facts) + configured.find(facts) + services.find(facts)
     found += installed.find(facts)
-    found += advice.find(facts)
+    found += kubernetes.find(facts) + advice.find(facts)
     found.sort(key=order)
     said = answer(facts, walked, found)
     found += pairs.find(facts)  # what stops this host as a sender is no answer about its own service

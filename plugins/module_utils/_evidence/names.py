@@ -91,7 +91,7 @@ def resolv_conf(content: str) -> dict[str, Any]:
         words = line.split()
         if len(words) < 2:
             continue
-        if words[0] == "nameserver" and _is_address(words[1]):
+        if words[0] == "nameserver" and is_address(words[1]):
             servers.append(words[1])
         elif words[0] == "domain":
             search = words[1:2]
@@ -117,7 +117,7 @@ def hosts_lines(content: str, names: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

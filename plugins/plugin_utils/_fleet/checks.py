@@ -34,8 +34,9 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "routes": ("Routes", ("routes", "policy_rules", "addresses"), ("route", "routing", "gateway", "address", "forwarding")),
     "links": (
         "Links",
-        ("links", "interrupts", "tunnels", "physical", "configured"),
+        ("links", "interrupts", "tunnels", "physical", "configured", "kubernetes"),
         (
+            "cni",
             "tunnel",
             "overlay",
             "ovs",

@@ -61,6 +61,7 @@ _SECTIONS: dict[str, type] = {
     "services": dict,
     "installed": dict,
     "mesh": dict,
+    "kubernetes": dict,
 }
 
 
