@@ -35,6 +35,7 @@ SECTIONS = (
     "placement",
     "faults",
     "mesh",
+    "watch",
     "lvs",
     "irq",
     "fleet",
