@@ -24,7 +24,19 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import cl
 _MODULE = "netops.fleet.host_evidence"
 #: Options that may be set as variables of the role, for all hosts or for some.
 _FROM_VARIABLES = (
-    *("target", "window", "names", "ping", "http", "ntp", "services", "set_elements", "probe_timeout", "probe_peers", "mesh_peers"),
+    *(
+        "target",
+        "window",
+        "names",
+        "ping",
+        "http",
+        "ntp",
+        "services",
+        "set_elements",
+        "probe_timeout",
+        "probe_peers",
+        "mesh_peers",
+    ),
 )
 _SEVERITIES = ("critical", "warning", "info")
 _COVERAGE = ("ok", "partial", "failed", "skipped")

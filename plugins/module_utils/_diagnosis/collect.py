@@ -227,7 +227,14 @@ class _Background:
 
 
 def _network_readers(options: Options) -> dict[str, Callable[[], Section]]:
-    from ansible_collections.netops.fleet.plugins.module_utils._evidence import clock, installed, kubernetes, names, physical, probes
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence import (
+        clock,
+        installed,
+        kubernetes,
+        names,
+        physical,
+        probes,
+    )
 
     timeout = options.probe_timeout
     readers: dict[str, Callable[[], Section]] = {
