@@ -36,7 +36,9 @@ options:
     type: float
     default: 10.0
   while_exists:
-    description: Go on only while there is this file. Who removes it ends the traffic early.
+    description:
+      - Go on only while there is this file. Who removes it ends the traffic early.
+      - The line C(answered) is added to it with the first answer.
     type: path
   interval:
     description: Seconds between two new connections, at least 0.01.

@@ -63,7 +63,7 @@ def test_failures_before_the_fault_are_not_its_own() -> None:
 @pytest.mark.parametrize(
     ("behaviour", "status"), [("answer", "ok"), ("close", "reset"), ("silent", "timeout"), ("none", "refused")]
 )
-def test_real_connections_are_told_apart(behaviour: str, status: str) -> None:
+def test_real_connections_are_told_apart(tmp_path: Path, behaviour: str, status: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         held: list[socket.socket] = []
@@ -87,7 +87,10 @@ def test_real_connections_are_told_apart(behaviour: str, status: str) -> None:
             thread.start()
         else:
             server.close()
-        found = traffic.run("127.0.0.1", port, "/", 0.3, 0.1, 0.3, 0, "/")
+        told = tmp_path / "told"
+        told.touch()
+        found = traffic.run("127.0.0.1", port, "/", 0.3, 0.1, 0.3, 0, "/", while_exists=str(told))
+        assert told.read_text() == ("answered\n" if status == "ok" else "")
         server.close()
         for one in held:
             one.close()

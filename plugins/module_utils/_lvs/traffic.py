@@ -85,6 +85,18 @@ class _Stream(threading.Thread):
             connection.close()
 
 
+def _tell(path: str) -> None:
+    """Not created again where it was removed meanwhile."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        os.write(file, b"answered\n")
+    finally:
+        os.close(file)
+
+
 def run(
     address: str,
     port: int,
@@ -99,6 +111,8 @@ def run(
 ) -> dict[str, Any]:
     """A held connection is lost when it fails, or gets no answer for ``stream_timeout``: TCP bridges a failover by itself.
 
+    The file ``while_exists`` gets the line ``answered`` with the first answer, for who waits until the traffic is on.
+
     ``{started, ended, samples: [[unix time, seconds it took, who or null, status]], streams: [{state, ended, requests}]}``."""
     stop = threading.Event()
     held = [_Stream(address, port, stream_path, stream_timeout, stop) for _number in range(streams)]
@@ -106,12 +120,16 @@ def run(
         one.start()
     started = time.time()
     samples: list[list[Any]] = []
+    answered = False
     until = time.monotonic() + seconds
     while time.monotonic() < until and len(samples) < MAX_SAMPLES and (not while_exists or os.path.exists(while_exists)):
         began, began_unix = time.monotonic(), time.time()
         who: str | None = None
         try:
             who, status = request(address, port, path, timeout), "ok"
+            if while_exists and not answered:
+                answered = True
+                _tell(while_exists)
         except (OSError, http.client.HTTPException) as error:
             status = status_of(error)
         took = time.monotonic() - began
