@@ -81,5 +81,7 @@ class ActionModule(ActionBase):
             path = os.path.join(folder, "plans", f"{mark}.json")
             if answer is None or not isinstance(summary, dict) or (summary.get("chains") and not os.path.isfile(path)):
                 continue
+            if summary.get("chains"):
+                os.chmod(path, 0o600)  # it was fetched with the mode that any file gets
             found.update(dict.fromkeys(alike.served(hosts, first[mark], answer), path if summary.get("chains") else ""))
         return found

@@ -25,8 +25,8 @@ from tests.kernel.conftest import Namespace
 #: Random rulesets of the comparison with the kernel (one in ten has nothing to fold), and packets sent three times through each.
 SEEDS, BATCH, PACKETS = 2_300, 50, 6
 RULES = 10_000
-#: Seconds one measurement of throughput takes.
-_SECONDS = 2.0
+#: Seconds one measurement of throughput takes, and how many of them a round has.
+_SECONDS, _TURNS = 0.7, 3
 
 _COST = """
 import gc, json, random, sys, time
@@ -67,7 +67,7 @@ print(json.dumps({"wall": time.perf_counter() - begun[0], "cpu": time.process_ti
 
 _SINK = """
 import socket, sys, time
-sock = socket.socket(); sock.bind(("10.77.0.2", 9000)); sock.listen(1)
+sock = socket.socket(); sock.bind((sys.argv[1], 9000)); sock.listen(1)
 print("ready", flush=True)
 peer, _address = sock.accept()
 view, total, begun = memoryview(bytearray(1 << 16)), 0, time.perf_counter()
@@ -81,8 +81,8 @@ print(total / (time.perf_counter() - begun), flush=True)
 
 _SOURCE = """
 import socket, sys, time
-sock = socket.create_connection(("10.77.0.2", 9000))
-data, end = bytes(1 << 16), time.perf_counter() + float(sys.argv[1])
+sock = socket.create_connection((sys.argv[1], 9000))
+data, end = bytes(1 << 16), time.perf_counter() + float(sys.argv[2])
 while time.perf_counter() < end:
     sock.sendall(data)
 sock.close()
@@ -119,52 +119,55 @@ def _cost(options: Options, kind: str, count: int, limit: float) -> Figure:
 
 
 def _path(options: Options, backend: str) -> list[Figure]:
-    """Throughput through none, 10,000 rules, and what they are folded into; told as seconds for a GiB."""
-    client, host = Namespace(), Namespace()
+    """Throughput through none, 10,000 rules, and what they are folded into; told as seconds for a GiB.
+
+    A host for each, in turn and in short streams: what else the machine does meets all three alike.
+    """
+    made = [Namespace()]
+    client, hosts = made[0], {}
     try:
-        client.run(["ip", "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", host.name])
-        for space, link, number in ((client, "va", 1), (host, "vb", 2)):
-            space.run(["ip", "address", "add", f"10.77.0.{number}/24", "dev", link])
-            space.run(["ip", "link", "set", link, "up"])
-            if _has_ethtool():  # a packet for each segment, as from a wire
-                space.run(["ethtool", "-K", link, "tso", "off", "gso", "off", "gro", "off"], check=False)
-        seconds: dict[str, list[float]] = {"none": [], "linear": [], "folded": []}
-        for number in range(options.rounds):
-            with tempfile.TemporaryDirectory() as folder:
-                _empty(host, backend)
-                seconds["none"].append(_stream(client, host))
-                consolidate.load(host, _linear(backend), backend)
-                seconds["linear"].append(_stream(client, host))
-                path = consolidate.run(host, Path(folder) / "state")["path"]
-                done = consolidate.run(host, Path(folder) / "state", state="applied", path=path)
-                if not done.get("changed"):
-                    raise MeasureError(f"not folded: {done}")
-                seconds["folded"].append(_stream(client, host))
-            options.say(
-                f"{backend} round {number + 1}: " + ", ".join(f"{name} {one[-1]:.2f} s/GiB" for name, one in seconds.items())
-            )
+        for number, kind in enumerate(("none", "linear", "folded")):
+            hosts[kind] = Namespace()
+            made.append(hosts[kind])
+            _join(client, hosts[kind], number)
+            if kind != "none":
+                consolidate.load(hosts[kind], _linear(backend), backend)
+        with tempfile.TemporaryDirectory() as folder:
+            path = consolidate.run(hosts["folded"], Path(folder) / "state")["path"]
+            done = consolidate.run(hosts["folded"], Path(folder) / "state", state="applied", path=path)
+            if not done.get("changed"):
+                raise MeasureError(f"not folded: {done}")
+        seconds: dict[str, list[float]] = {kind: [] for kind in hosts}
+        for turn in range(options.rounds * _TURNS):
+            order = list(hosts)[turn % 3 :] + list(hosts)[: turn % 3]
+            for kind in order:
+                seconds[kind].append(_stream(client, hosts[kind], list(hosts).index(kind)))
+        for kind, found in seconds.items():
+            options.say(f"{backend} {kind}: " + ", ".join(f"{one:.2f}" for one in found) + " s/GiB")
         name = "nft" if backend == "native" else "iptables-legacy"
-        ratios = {kind: statistics.median(one / none for one, none in zip(seconds[kind], seconds["none"])) for kind in seconds}
+        ratios = {kind: statistics.median(one / none for one, none in zip(found, seconds["none"]))
+                  for kind, found in seconds.items()}  # fmt: skip
         none = statistics.median(seconds["none"])
         return [
             Figure(f"a GiB through {RULES} {name} rules", ratios["linear"] * none, "s", none, "no firewall"),
             Figure(f"a GiB through the same, folded ({name})", ratios["folded"] * none, "s", none, "no firewall", 1 / 0.9),
         ]
     finally:
-        client.remove()
-        host.remove()
+        for one in made:
+            one.remove()
+
+
+def _join(client: Namespace, host: Namespace, number: int) -> None:
+    client.run(["ip", "link", "add", f"va{number}", "type", "veth", "peer", "name", "vb", "netns", host.name])
+    for space, link, last in ((client, f"va{number}", 1), (host, "vb", 2)):
+        space.run(["ip", "address", "add", f"10.77.{number}.{last}/24", "dev", link])
+        space.run(["ip", "link", "set", link, "up"])
+        if _has_ethtool():  # a packet for each segment, as from a wire
+            space.run(["ethtool", "-K", link, "tso", "off", "gso", "off", "gro", "off"], check=False)
 
 
 def _has_ethtool() -> bool:
     return any(os.access(f"{folder}/ethtool", os.X_OK) for folder in ("/usr/sbin", "/sbin", "/usr/bin"))
-
-
-def _empty(host: Namespace, backend: str) -> None:
-    if backend == "native":
-        host.run(["nft", "flush", "ruleset"])
-    else:
-        host.run(["iptables-legacy", "-F"])
-        host.run(["ipset", "destroy"])
 
 
 def _linear(backend: str) -> str:
@@ -176,10 +179,11 @@ def _linear(backend: str) -> str:
     return f"*filter\n:INPUT ACCEPT [0:0]\n{rules}\nCOMMIT\n"
 
 
-def _stream(client: Namespace, host: Namespace) -> float:
+def _stream(client: Namespace, host: Namespace, number: int) -> float:
     """Seconds for a GiB of one TCP connection."""
-    sink = host.start_python(_SINK)
-    client.python(_SOURCE, str(_SECONDS), timeout=60)
+    address = f"10.77.{number}.2"
+    sink = host.start_python(_SINK, address)
+    client.python(_SOURCE, address, str(_SECONDS), timeout=60)
     assert sink.stdout is not None
     rate = float(sink.stdout.readline())
     sink.wait()
@@ -187,7 +191,10 @@ def _stream(client: Namespace, host: Namespace) -> float:
 
 
 def _batch(first: int) -> list[dict[str, Any]]:
-    argv = [sys.executable, "-m", "tests.kernel.fold_differential", str(first), str(BATCH), str(PACKETS)]
+    processors = sorted(os.sched_getaffinity(0))
+    # Packets of one case are sent and received on one processor.
+    pinned = ["taskset", "-c", str(processors[first // BATCH % len(processors)])]
+    argv = [*pinned, sys.executable, "-m", "tests.kernel.fold_differential", str(first), str(BATCH), str(PACKETS)]
     done = subprocess.run(argv, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise MeasureError(done.stderr[-2000:])

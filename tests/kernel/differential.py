@@ -150,6 +150,11 @@ def ends() -> list[str]:
     return _ENDS
 
 
+def remove_ends() -> None:
+    while _ENDS:
+        subprocess.run(["ip", "netns", "del", _ENDS.pop()], check=False)
+
+
 @dataclass
 class Net:
     """The three namespaces and the sockets in them."""
@@ -508,8 +513,7 @@ def main(first: int, count: int, packets: int) -> None:
             results += case(seed, packets)
             _libc.setns(home, 0x40000000)
     finally:
-        for name in _ENDS:
-            subprocess.run(["ip", "netns", "del", name], check=False)
+        remove_ends()
     print(json.dumps(results))
 
 

@@ -158,14 +158,17 @@ def main(first: int, count: int, packets: int) -> None:
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
     results = []
-    for seed in range(first, first + count):
-        try:
-            results.append(case(seed, packets))
-        except PlanError as error:
-            results.append({"seed": seed, "result": "refused", "why": str(error)})
-        except Exception as error:
-            results.append({"seed": seed, "result": "wrong", "why": f"{type(error).__name__}: {error}"})
-        differential._libc.setns(home, 0x40000000)
+    try:
+        for seed in range(first, first + count):
+            try:
+                results.append(case(seed, packets))
+            except PlanError as error:
+                results.append({"seed": seed, "result": "refused", "why": str(error)})
+            except Exception as error:
+                results.append({"seed": seed, "result": "wrong", "why": f"{type(error).__name__}: {error}"})
+            differential._libc.setns(home, 0x40000000)
+    finally:
+        differential.remove_ends()
     print(json.dumps(results))
 
 

@@ -276,3 +276,13 @@ def test_a_carried_plan_writes_over_no_set(make_ns: Callable[[], Namespace], tmp
     refused = consolidate.run(two, tmp_path / "two", state="applied", path=path)
     assert "the rules of this host are not those of the plan" in refused["error"]
     assert two.run(["ipset", "list", "-n"]).stdout.split() == [name] and "-N" not in two.run(["ipset", "save"]).stdout
+
+
+def test_a_set_of_nftables_has_the_plain_hash_table_and_room(ns: Namespace, tmp_path: Path) -> None:
+    consolidate.load(ns, consolidate.blocked(300, "native"), "native")
+    plan = consolidate.run(ns, tmp_path / "state")
+    assert consolidate.run(ns, tmp_path / "state", state="applied", path=plan["path"])["changed"]
+    (made,) = [one["set"] for one in ns.json(["nft", "-j", "list", "sets"])["nftables"] if "set" in one]
+    assert made["size"] == 2048 and len(ns.json(["nft", "-j", "list", "set", "inet", "fence", made["name"]])["nftables"]) == 2
+    more = ", ".join(consolidate.address(number) for number in range(300, 1200))
+    ns.run(["nft", "-f", "-"], input=f"add element inet fence {made['name']} {{ {more} }}\n")

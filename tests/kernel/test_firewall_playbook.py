@@ -118,6 +118,7 @@ def test_one_plan_for_each_kind_twice_and_drift(fleet: Fleet) -> None:
     made, carried = (fleet.library[name] / "netops.fleet" / "plans" / f"{mark}.json" for name in ("gpu01", "gpu02"))
     assert made.read_bytes() == carried.read_bytes() == (first / "plans" / f"{mark}.json").read_bytes()
     assert {oct(path.stat().st_mode & 0o777) for path in (carried, carried.parent)} == {"0o600", "0o700"}
+    assert {oct(path.stat().st_mode & 0o777) for path in (first / "plans").iterdir()} == {"0o600"}
     for name, kind in KINDS.items():
         rules = [line for line in after[name].split("\n") if re.search(r"(-j DROP|\bdrop\b)", line)]
         assert len(rules) < 5 and any(f"{'@' if kind == 'native' else ''}nf_" in line for line in rules), rules

@@ -66,8 +66,9 @@ def _iptables(address: str) -> str:
 
 
 def _docker(backend: str) -> str:
-    """What docker writes when it starts, with a bridge's name that no other host has."""
+    """What docker does when it starts, with a bridge's name that no other host has."""
     return f"""#!/bin/sh -e
+echo 1 >/proc/sys/net/ipv4/ip_forward
 bridge=br-$(hostname | md5sum | cut -c1-12)
 iptables-{backend}-restore --noflush <<END
 *filter

@@ -113,5 +113,6 @@ def nft(text: str, chains: list[dict[str, Any]], sets: list[dict[str, Any]]) -> 
 
 def _set_lines(made: dict[str, Any]) -> list[str]:
     elements = ",\n\t\t\t".join(f'{text} comment "{comment}"' if comment else text for text, comment in made["elements"])
-    flags = ["\t\tflags interval"] if made["interval"] else []
-    return [f"\tset {made['name']} {{", f"\t\ttype {made['type']}", *flags, f"\t\telements = {{ {elements} }}", "\t}"]
+    size = filters.room(made)
+    kind = "flags interval" if size is None else f"size {size}"
+    return [f"\tset {made['name']} {{", f"\t\ttype {made['type']}", f"\t\t{kind}", f"\t\telements = {{ {elements} }}", "\t}"]
