@@ -62,7 +62,7 @@ class Fleet:
             "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
         }
         argv = ["ansible-playbook", "-i", str(self.inventory), f"playbooks/{name}.yml", "-e", json.dumps(given), *words]
-        done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
