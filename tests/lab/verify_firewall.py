@@ -170,12 +170,12 @@ def test_a_lock_out_is_ended_by_the_host(lab: Lab, before: dict[str, dict[str, A
     host = lab.hosts[name]
     groups = [{"name": "admins", "addresses": ["192.0.2.0/24"], "ports": ["tcp/22"]}]
     given = {**FOLD, "firewall_hosts": name, "firewall_sets_groups": groups, "firewall_sets_lockout": True}
-    given |= {"firewall_sets_deadman": 20, "rollout_timeout": 30, "rollout_output": str(tmp_path)}
+    given |= {"firewall_sets_deadman": 40, "rollout_timeout": 120, "rollout_output": str(tmp_path)}
     status, output = play(lab, "playbooks/firewall.yml", variables=given)
     assert status != 0, output
     told = json.loads(next(tmp_path.glob("tune-*/rollout.json")).read_text())
     assert "lost" in told["reasons"][name] or "reached" in told["reasons"][name], told
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 180
     while not labs._answers(host.address, 22):
         assert time.monotonic() < deadline, "the host did not come back"
         time.sleep(0.2)
