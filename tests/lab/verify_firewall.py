@@ -92,7 +92,7 @@ def test_lists_are_sets_and_docker_s_chains_are_untouched(
     for name, found in folded.items():
         kind = fences.KINDS[name]
         if kind == "native":
-            (rule,) = [line for line in found["rules"]["nft list ruleset"].split("\n") if "drop" in line]
+            (rule,) = re.findall(r".*\bdrop\b.*", found["rules"]["nft list ruleset"])
             assert "@nf_drop_src_" in rule and "203.0.113." in found["rules"]["nft list ruleset"]
         else:
             saved = found["rules"][f"iptables-{kind}-save"]
