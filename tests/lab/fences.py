@@ -122,9 +122,11 @@ def ready(host: Host, blocked: str) -> dict[str, Any]:
         host.run("nft -f -", input=_native(blocked).encode())
         host.run(f"(echo '#!/usr/sbin/nft -f'; echo 'flush ruleset'; nft -s list ruleset) >{NFTABLES}")
     else:
-        host.run(f"iptables-{kind}-restore", input=_iptables(blocked).encode())
+        # What loads rules at boot is the variant that the host calls iptables.
+        host.run(f"update-alternatives --set iptables /usr/sbin/iptables-{kind}")
+        host.run("iptables-restore", input=_iptables(blocked).encode())
         host.run(f"mkdir -p /etc/iptables && iptables-{kind}-save >{RULES}")
-        command = f"/usr/sbin/iptables-{kind}-restore {RULES}"
+        command = f"/usr/sbin/iptables-restore {RULES}"
         text = _UNIT.format(what="Rules of iptables", after="local-fs.target", command=command)
         _put(host, f"/etc/systemd/system/{unit}", text)
     _put(host, "/usr/local/sbin/docker-like", _docker("legacy" if kind == "legacy" else "nft"), "0755")
