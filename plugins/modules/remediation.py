@@ -134,7 +134,7 @@ plan:
       - where: nft inet filter input handle 7
         text: tcp dport 1678 drop
         do: [nft delete rule inet filter input handle 7]
-        undo: [nft insert rule inet filter input position 8 tcp dport 1678 drop]
+        undo: [nft add rule inet filter input index 2 tcp dport 1678 drop]
         note: ""
 verdict:
   description: The verdict before, as M(netops.fleet.packet_verdict) returns it.

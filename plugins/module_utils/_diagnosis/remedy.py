@@ -100,7 +100,7 @@ def plan(host: world.Host, packet: Packet, suspected: bool = False) -> Plan:
             if decision.rule.owner != "user":
                 found.obstacle = f"{by['where']} belongs to {decision.rule.owner}, which may write it again: change it there"
                 return found
-            found.steps.append(_rule_step(decision.rule, by, host.ruleset))
+            found.steps.append(_rule_step(decision.rule, by))
             without.add(id(decision.rule))
         elif hook is not None:
             found.steps.append(_hook_step(hook, by))
@@ -123,17 +123,14 @@ def _add_programs(found: Plan, programs: list[walk.Possible], without: set[int])
             found.steps.append(step)
 
 
-def _rule_step(rule: model.Rule, by: dict[str, Any], ruleset: model.Ruleset) -> Step:
+def _rule_step(rule: model.Rule, by: dict[str, Any]) -> Step:
     if rule.backend == model.NFT:
         place = [rule.family, rule.table, rule.chain]
         do = ["nft", "delete", "rule", *place, "handle", str(rule.handle)]
         text = re.sub(r"\bcounter packets \d+ bytes \d+", "counter", rule.text)
-        after = next((one for one in _siblings(rule, ruleset) if one.line == rule.line + 1), None)
-        if after is not None and after.handle is not None:
-            # Behind it stands a rule with a handle of its own: the way back needs no counting.
-            undo = ["nft", "insert", "rule", *place, "position", str(after.handle), *text.split(" ")]
-        else:
-            undo = ["nft", "add", "rule", *place, *text.split(" ")]
+        # By its place, counted from 0, behind the rule before it: handles are others after a boot.
+        way = ["insert", "rule", *place] if rule.line == 1 else ["add", "rule", *place, "index", str(rule.line - 2)]
+        undo = ["nft", *way, *text.split(" ")]
         return Step(by, [do], [undo])
     tool = fixes.tool(rule.backend, rule.family)
     words = _words(rule.text)
@@ -142,11 +139,6 @@ def _rule_step(rule: model.Rule, by: dict[str, Any], ruleset: model.Ruleset) -> 
         [[tool, "-w", "-t", rule.table, "-D", rule.chain, *words]],
         [[tool, "-w", "-t", rule.table, "-I", rule.chain, str(rule.line), *words]],
     )
-
-
-def _siblings(rule: model.Rule, ruleset: model.Ruleset) -> Iterable[model.Rule]:
-    key = (rule.backend, rule.family, rule.table, rule.chain)
-    return (one for one in ruleset.rules if (one.backend, one.family, one.table, one.chain) == key)
 
 
 def _words(text: str) -> list[str]:
@@ -200,7 +192,7 @@ def remove(found: Plan, confirm: str, files: Iterable[str], folder: str) -> dict
     for step in found.steps:
         why = _carry_out(step.do)
         if why:
-            left = [_carry_out(one.undo) for one in reversed(gone)]
+            left = [_carry_out(one.undo) for one in gone]  # in order: each counts on those before it
             records.remove(found.id, folder)
             raise RemedyError("; ".join([why, *(one for one in left if one)]) + "; what was removed before is back")
         gone.append(step)
@@ -218,7 +210,7 @@ def undo(name: str, folder: str) -> list[str]:
     if record is None:
         return []
     done: list[str] = []
-    for one in reversed(record["steps"]):
+    for one in record["steps"]:  # in order: each place counts on those before it
         why = _carry_out(one["undo"])
         if why:
             raise RemedyError(f"{why}; the record is kept in {folder}")
