@@ -95,12 +95,12 @@ def _diagnose(namespace: Any, target: str | None, **more: Any) -> dict[str, Any]
 
 
 def _ids(evidence: dict[str, Any]) -> list[str]:
-    return [one["id"] for one in evidence["findings"] if not _of_the_resolver(one)]
+    return [one["id"] for one in evidence["findings"] if not _of_the_machine(one)]
 
 
-def _of_the_resolver(finding: dict[str, Any]) -> bool:
-    """The name servers of the machine are out of reach in a namespace; that finding is right here and nobody's subject."""
-    return finding["id"] == "resolver-dead" or (finding["id"] == "route-missing" and " resolver " in finding["summary"])
+def _of_the_machine(finding: dict[str, Any]) -> bool:
+    """Right here and nobody's subject: its name servers are out of reach in a namespace, and it may be busy."""
+    return finding["id"] in ("resolver-dead", "cpu-starved") or (finding["id"] == "route-missing" and " resolver " in finding["summary"])
 
 
 def _steps(evidence: dict[str, Any]) -> dict[str, tuple[str, str]]:
