@@ -100,7 +100,9 @@ def _ids(evidence: dict[str, Any]) -> list[str]:
 
 def _of_the_machine(finding: dict[str, Any]) -> bool:
     """Right here and nobody's subject: its name servers are out of reach in a namespace, and it may be busy."""
-    return finding["id"] in ("resolver-dead", "cpu-starved") or (finding["id"] == "route-missing" and " resolver " in finding["summary"])
+    return finding["id"] in ("resolver-dead", "cpu-starved") or (
+        finding["id"] == "route-missing" and " resolver " in finding["summary"]
+    )
 
 
 def _steps(evidence: dict[str, Any]) -> dict[str, tuple[str, str]]:
