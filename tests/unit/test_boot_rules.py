@@ -89,10 +89,10 @@ def test_nft() -> None:
     text, why = boot_rules.nft(CONF, [FENCE], [SET])
     assert why == ""
     lines = text.splitlines()
-    assert lines[4:9] == [
-        "\tset s {", "\t\ttype ipv4_addr", '\t\telements = { 10.0.0.1 comment "a",', "\t\t\t10.0.0.2 }", "\t}",
+    assert lines[4:10] == [
+        "\tset s {", "\t\ttype ipv4_addr", "\t\tsize 1024", '\t\telements = { 10.0.0.1 comment "a",', "\t\t\t10.0.0.2 }", "\t}",
     ]  # fmt: skip
-    assert [line.strip() for line in lines[12:16]] == [
+    assert [line.strip() for line in lines[13:17]] == [
         "iif lo accept", "ip saddr @s counter drop", "tcp dport { 22, 80 } accept", "# the old cases",
     ]  # fmt: skip
     assert lines[-5:] == CONF.splitlines()[-5:] and "packets 4" not in text

@@ -203,7 +203,8 @@ def _run(tools: list[str], options: Options) -> dict[str, Any]:
 
 def _take(process: subprocess.Popen[bytes], options: Options) -> tuple[bytes, str, float]:
     """Read until a bound is met; then ask tcpdump to end, which makes it say what it counted."""
-    assert process.stdout is not None
+    if process.stdout is None:
+        raise ValueError("tcpdump was started without a pipe")
     stream = process.stdout.fileno()
     data = bytearray()
     begun = time.monotonic()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import io
 import json
 import os
 import re
@@ -87,9 +86,13 @@ def ask(path: str, request: bytes) -> str:
 
 
 def statistics(text: str) -> list[dict[str, Any]]:
-    """Of haproxy's CSV: servers and, as server ``BACKEND``, what they stand behind."""
+    """Of haproxy's CSV: servers and, as server ``BACKEND``, what they stand behind. What is no CSV has none."""
     out: list[dict[str, Any]] = []
-    for row in csv.DictReader(io.StringIO(text.lstrip("# "))):
+    try:
+        rows = list(csv.DictReader(text.lstrip("# ").splitlines()))
+    except csv.Error:
+        return []
+    for row in rows:
         if row.get("svname") in (None, "FRONTEND") or len(out) >= _MOST:
             continue
         check = " ".join(str(row.get(name) or "") for name in ("check_status", "check_code", "last_chk")).strip()

@@ -97,7 +97,7 @@ def apply(part: model.Action, rule: model.Rule, packet: Packet, notes: list[str]
     if name == "set update":
         names = [part.args[key] for key in ("set", "add-set", "del-set", "map-set") if key in part.args]
         where = (rule.family, rule.table) if rule.backend == model.NFT else (model.IPSET, "")
-        touched = {(*where, str(one).split(" ")[0]) for one in names}
+        touched = {(*where, str(one).split(" ", maxsplit=1)[0]) for one in names}
         packet = packet if packet.touched is None else packet.changed(touched=packet.touched | touched)
         return packet.changed(mark=None) if "map-mark" in part.args else packet
     if name.endswith(" set"):

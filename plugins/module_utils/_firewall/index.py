@@ -45,14 +45,14 @@ class RuleIndex:
         if len(rules) < SHORT:
             self._always = self._all
             return
-        number_of, kind = address_number.__wrapped__, model.Match  # each is asked for once: the cache would only be turned over
+        number_of = address_number.__wrapped__  # each is asked for once: the cache would only be turned over
         single: dict[str, dict[object, list[int]]] = {name: {} for name in _ADDRESS}
         for place, rule in enumerate(rules):
             # The everyday rule of a long list has one address in front; it is found with as few steps as possible.
             part = rule.parts[0] if rule.parts else None
-            if type(part) is kind and part.left in _ADDRESS and part.op == "in" and part.mask is None and part.values:
+            if isinstance(part, model.Match) and part.left in _ADDRESS and part.op == "in" and part.mask is None and part.values:
                 value = part.values[0]
-                if type(value) is str and len(part.values) == 1:
+                if isinstance(value, str) and len(part.values) == 1:
                     number = number_of(value)
                     if number is not None:
                         single[part.left].setdefault(number, []).append(place)

@@ -151,7 +151,8 @@ def _segment(packet: pcap.Packet, flows: dict[tuple[_End, _End], _Flow]) -> None
 
 def _error(packet: pcap.Packet, flows: dict[tuple[_End, _End], _Flow], errors: Counter[tuple[str, str, str]]) -> None:
     about = packet.about
-    assert about is not None and packet.icmp is not None
+    if about is None or packet.icmp is None:
+        return
     names = NAMES4 if packet.protocol == 1 else NAMES6
     name = names.get(packet.icmp, f"type {packet.icmp[0]} code {packet.icmp[1]}")
     shown = _PROTOCOLS.get(about.protocol, str(about.protocol)).lower()
