@@ -169,6 +169,7 @@ def test_a_port_redirected_to_one_where_nothing_listens_is_not_open(pair: Any) -
 
 def test_a_node_port_with_endpoints_is_not_called_closed(pair: Any) -> None:
     _client, host = pair
+    host.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])  # as every node has it
     host.run(["nft", "-f", "-"], input=_KUBE)
     evidence = _diagnose(host, "tcp/30080")
     assert _ids(evidence) == []

@@ -26,7 +26,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import col
 given = dict(word.split("=", 1) for word in sys.argv[2:])
 lists = {name: given[name].split(",") if name in given else [] for name in ("names", "ping", "ntp", "http")}
 lists["http"] = [{"url": url} for url in lists["http"]]
-options = {"target": given.get("target"), "window": 0.5, "peers": [], "set_elements": 4096, "probe_timeout": 1.0, **lists}
+options = {name: spec.get("default") for name, spec in collect.ARGUMENTS.items()}
+options |= {"target": given.get("target"), "window": 0.5, "probe_timeout": 1.0, **lists}
 evidence = collect.collect(collect.Options.from_params(options))
 with open(sys.argv[1], "w") as file:
     json.dump(evidence["findings"], file)
