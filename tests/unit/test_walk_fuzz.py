@@ -11,7 +11,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import (
@@ -160,6 +160,8 @@ def test_mutated_rules_of_nft(texts: list[str], hook: str) -> None:
 
 @settings(max_examples=150)
 @given(broken_objects(), st.sampled_from(("input", "prerouting")))
+@example([{"mangle": {"key": {"meta": {"key": "mark"}}, "value": {}}}], "input")
+@example([{"vmap": {"key": {"meta": {"key": "mark"}}, "data": {"set": [[1, {}]]}}}], "input")
 def test_json_with_parts_of_another_type(objects: list[Any], hook: str) -> None:
     walked([nft_json.read_rule({"expr": objects}, "inet")], hook=hook)
 

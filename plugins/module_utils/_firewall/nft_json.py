@@ -81,13 +81,19 @@ def _harmless(expression: Any) -> bool:
     )
 
 
+def _only(expression: Any) -> tuple[str, Any]:
+    """What an object with one key says. Raises OddError for any other."""
+    if not isinstance(expression, dict) or len(expression) != 1:
+        raise OddError("an expression of this shape")
+    ((name, data),) = expression.items()
+    return name, data
+
+
 def _statement(expression: Any, family: str, parsed: Parsed) -> None:
     if isinstance(expression, str) and expression in _PLAIN:
         parsed.verdict = Verdict(expression)
         return
-    if not isinstance(expression, dict) or len(expression) != 1:
-        raise OddError("a statement of this shape")
-    name, data = next(iter(expression.items()))
+    name, data = _only(expression)
     add = parsed.parts.append
     if name in _PLAIN or name in ("jump", "goto"):
         parsed.verdict = _verdict(expression)
@@ -173,7 +179,7 @@ def _listed(value: Any) -> list[Any]:
 def _verdict(expression: Any) -> Verdict:
     if isinstance(expression, str):
         expression = {expression: None}
-    name, data = next(iter(expression.items()))
+    name, data = _only(expression)
     if name in ("jump", "goto"):
         target = data["target"]
         if not isinstance(target, str):
@@ -186,9 +192,7 @@ def _verdict(expression: Any) -> Verdict:
 
 def left_of(expression: Any) -> list[tuple[str, str]]:
     """(selector, kind of value) of an expression; several for a concatenation. Raises OddError."""
-    if not isinstance(expression, dict) or len(expression) != 1:
-        raise OddError("an expression of this shape")
-    name, data = next(iter(expression.items()))
+    name, data = _only(expression)
     if name == "concat":
         found: list[tuple[str, str]] = []
         for one in data:
@@ -370,7 +374,7 @@ def _mark(value: Any) -> dict[str, Any]:
 
 def _bits(value: Any) -> tuple[str, int, int]:
     """``source & keep ^ change`` of nested operators."""
-    name, data = next(iter(value.items()))
+    name, data = _only(value)
     if name not in ("&", "|", "^"):
         ((source, _kind),) = left_of(value)
         if source not in ("meta mark", "ct mark"):
