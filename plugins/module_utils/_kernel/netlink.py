@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Union
 
@@ -28,6 +29,7 @@ _NLA_TYPE_MASK = 0x3FFF
 NLA_F_NESTED = 0x8000
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
+_NUMBER = struct.Struct("=I")
 
 _SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 11, 12
 _NLMSGERR_ATTR_MSG = 1
@@ -108,20 +110,29 @@ class Socket:
 
         A request that is refused does not keep the kernel from those behind it. Raises NetlinkError when an answer is missing.
         """
-        found: list[NetlinkError | None] = []
+        told = self._all(kind, NLM_F_REQUEST | NLM_F_ACK, payloads)
+        return [one if isinstance(one, NetlinkError) else None for one in told]
+
+    def get_all(self, kind: int, payloads: list[bytes]) -> list[bytes | NetlinkError]:
+        """As send_all, for requests that have one answer each: its payload, or why there is none."""
+        return self._all(kind, NLM_F_REQUEST, payloads)
+
+    def _all(self, kind: int, flags: int, payloads: list[bytes]) -> list[bytes | NetlinkError]:
+        found: list[bytes | NetlinkError] = []
         for start in range(0, len(payloads), _TOGETHER):
-            found += self._send_together(kind, payloads[start : start + _TOGETHER])
+            found += self._together(kind, flags, payloads[start : start + _TOGETHER])
         return found
 
-    def _send_together(self, kind: int, payloads: list[bytes]) -> list[NetlinkError | None]:
+    def _together(self, kind: int, flags: int, payloads: list[bytes]) -> list[bytes | NetlinkError]:
+        """For each request the payload of what ends it, which is an empty one for an acknowledgement, or the error."""
         first = self._sequence + 1
         self._sequence += len(payloads)
         parts = []
         for sequence, payload in enumerate(payloads, first):
-            parts.append(_HEADER.pack(_HEADER.size + len(payload), kind, NLM_F_REQUEST | NLM_F_ACK, sequence, 0) + payload)
+            parts.append(_HEADER.pack(_HEADER.size + len(payload), kind, flags, sequence, 0) + payload)
             parts.append(bytes(-len(payload) % 4))
         self._socket.send(b"".join(parts))
-        found: dict[int, NetlinkError | None] = {}
+        found: dict[int, bytes | NetlinkError] = {}
         while len(found) < len(payloads):
             try:
                 size, _ancillary, _flags, address = self._receive()
@@ -130,13 +141,16 @@ class Socket:
             if address[0] != 0:
                 continue  # not from the kernel
             for kind_in, flags_in, sequence, body in _messages(bytes(self._buffer[:size])):
-                if kind_in != NLMSG_ERROR or not first <= sequence < first + len(payloads):
+                if not first <= sequence < first + len(payloads):
                     continue
-                try:
-                    _raise(flags_in, body)
-                    found[sequence] = None
-                except NetlinkError as error:
-                    found[sequence] = error
+                if kind_in == NLMSG_ERROR:
+                    try:
+                        _raise(flags_in, body)
+                        found[sequence] = b""
+                    except NetlinkError as error:
+                        found[sequence] = error
+                elif not flags & NLM_F_ACK and kind_in != NLMSG_NOOP:
+                    found[sequence] = body
         return [found[sequence] for sequence in sorted(found)]
 
     def _exchange(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, bytes]]:
@@ -229,7 +243,7 @@ def pack(pairs: list[tuple[int, AttributeValue]]) -> bytes:
         if isinstance(value, list):
             kind, body = kind | NLA_F_NESTED, pack(value)
         elif isinstance(value, int):
-            body = struct.pack("=I", value)
+            body = _NUMBER.pack(value)
         elif isinstance(value, str):
             body = value.encode("utf-8") + b"\0"
         else:
@@ -246,11 +260,7 @@ def text_of(data: bytes) -> str:
 
 def number(data: bytes | None, default: int = 0) -> int:
     """An unsigned number of 1, 2, 4 or 8 bytes in machine order; ``default`` for None or another length."""
-    form = {1: "=B", 2: "=H", 4: "=I", 8: "=Q"}.get(len(data)) if data is not None else None
-    if form is None or data is None:
-        return default
-    value: int = struct.unpack(form, data)[0]
-    return value
+    return int.from_bytes(data, sys.byteorder) if data is not None and len(data) in (1, 2, 4, 8) else default
 
 
 def generic_family(sock: Socket, name: str) -> int:

@@ -11,6 +11,7 @@ Edits replace everything in the kernel, so an object is always sent whole.
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 from typing import Any
@@ -87,6 +88,12 @@ def _key(key: ServiceKey) -> list[tuple[int, netlink.AttributeValue]]:
     ]
 
 
+@functools.lru_cache(maxsize=64)
+def _of_service(key: ServiceKey) -> bytes:
+    """The attribute that says which service; the same in the messages of all its servers."""
+    return netlink.pack([(_A_SERVICE, _key(key))])
+
+
 def _service(service: Service) -> list[tuple[int, netlink.AttributeValue]]:
     flags = service.flags | (PERSISTENT if service.persistence else 0)
     if service.key.family == 6:
@@ -107,14 +114,12 @@ def _service(service: Service) -> list[tuple[int, netlink.AttributeValue]]:
 
 
 def _server(server: Server) -> list[tuple[int, netlink.AttributeValue]]:
-    version = 6 if ":" in server.key.address else 4
     pairs: list[tuple[int, netlink.AttributeValue]] = [
         *_server_key(server.key),
         (_D_FORWARD, _FORWARD[server.forward]),
         (_D_WEIGHT, server.weight),
         (_D_UPPER, server.upper),
         (_D_LOWER, server.lower),
-        (_D_AF, struct.pack("=H", _family(version))),
     ]
     if server.forward == "tunnel":
         pairs += [
@@ -143,11 +148,11 @@ def service_message(command: int, service: Service) -> bytes:
 def server_message(command: int, service: ServiceKey, server: Server) -> bytes:
     """NEW_DEST, SET_DEST (whole) or DEL_DEST (the key)."""
     pairs = _server_key(server.key) if command == DEL_DEST else _server(server)
-    return header(command) + netlink.pack([(_A_SERVICE, _key(service)), (_A_DEST, pairs)])
+    return header(command) + _of_service(service) + netlink.pack([(_A_DEST, pairs)])
 
 
 def servers_request(service: ServiceKey) -> bytes:
-    return header(GET_DEST) + netlink.pack([(_A_SERVICE, _key(service))])
+    return header(GET_DEST) + _of_service(service)
 
 
 def timeouts_message(timeouts: Timeouts) -> bytes:

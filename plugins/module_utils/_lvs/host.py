@@ -52,27 +52,29 @@ def scheduler(name: str) -> bool | None:
     return None
 
 
-def route_to(sock: netlink.Socket, address: str) -> Route | None:
-    """How the kernel would send to ``address`` now; None when it gave no usable answer."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    packed = socket.inet_pton(family, address)
-    request = rtnl.ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + netlink.pack([(_RTA_DST, packed)])
-    try:
-        answers = sock.get(rtnl.GETROUTE, request)
-    except netlink.NetlinkError as error:
+def routes_to(sock: netlink.Socket, addresses: list[str]) -> dict[str, Route | None]:
+    """How the kernel would send to each address now; None where it gave no usable answer."""
+    requests = []
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        packed = socket.inet_pton(family, address)
+        requests.append(rtnl.ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + netlink.pack([(_RTA_DST, packed)]))
+    return dict(zip(addresses, map(_route, sock.get_all(rtnl.GETROUTE, requests))))
+
+
+def _route(answer: bytes | netlink.NetlinkError) -> Route | None:
+    if isinstance(answer, netlink.NetlinkError):
         # EACCES, EHOSTUNREACH, ENETUNREACH, EINVAL: prohibit, unreachable, no route, blackhole.
-        return Route(reachable=False) if error.errno in (13, 22, 101, 113) else None
-    for _kind, body in answers:
-        if len(body) < rtnl.ROUTE.size:
-            continue
-        kind = rtnl.ROUTE.unpack_from(body)[7]
-        found = netlink.attributes(body, rtnl.ROUTE.size)
-        gateway = rtnl.address(found.get(_RTA_GATEWAY))
-        if gateway is None and _RTA_VIA in found:
-            gateway = rtnl.address(found[_RTA_VIA][2:])
-        # 6 to 9: blackhole, unreachable, prohibit, throw. IPv6 answers with them instead of an error.
-        return Route(gateway, kind == _RTN_LOCAL, kind not in (6, 7, 8, 9))
-    return None
+        return Route(reachable=False) if answer.errno in (13, 22, 101, 113) else None
+    if len(answer) < rtnl.ROUTE.size:
+        return None
+    kind = rtnl.ROUTE.unpack_from(answer)[7]
+    found = netlink.attributes(answer, rtnl.ROUTE.size)
+    gateway = rtnl.address(found.get(_RTA_GATEWAY))
+    if gateway is None and _RTA_VIA in found:
+        gateway = rtnl.address(found[_RTA_VIA][2:])
+    # 6 to 9: blackhole, unreachable, prohibit, throw. IPv6 answers with them instead of an error.
+    return Route(gateway, kind == _RTN_LOCAL, kind not in (6, 7, 8, 9))
 
 
 def read(wanted: Table, present: Table) -> tuple[Host, list[Gap]]:
@@ -90,8 +92,7 @@ def read(wanted: Table, present: Table) -> tuple[Host, list[Gap]]:
     )
     try:
         with netlink.Socket(netlink.ROUTE) as sock:
-            for address in addresses:
-                host.routes[address] = route_to(sock, address)
+            host.routes.update(routes_to(sock, addresses))
     except (OSError, struct.error) as error:
         gaps.append(Gap("lvs.routes", str(error)))
     if not host.sysctls and modules.present("ip_vs"):
