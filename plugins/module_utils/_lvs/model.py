@@ -10,6 +10,7 @@ Sources: include/uapi/linux/ip_vs.h, ipvsadm(8), Documentation/networking/ipvs-s
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -204,10 +205,13 @@ def parse_key(text: str) -> ServiceKey:
         raise Wrong(f"{text!r} is no service; allowed is tcp/192.0.2.80:8080, udp/[2001:db8::80]:53, fwmark/7") from None
 
 
-def _address(text: object, where: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(text: object, where: str) -> str:
+    """As the kernel's answers are written."""
+    word = str(text)
+    family = socket.AF_INET6 if ":" in word else socket.AF_INET
     try:
-        return ipaddress.ip_address(str(text))
-    except ValueError:
+        return socket.inet_ntop(family, socket.inet_pton(family, word))
+    except (OSError, ValueError):
         raise Wrong(f"{where}: {text!r} is no IP address; names are not looked up here, write the address") from None
 
 
@@ -289,31 +293,41 @@ def _wanted_key(entry: dict[str, Any]) -> ServiceKey:
     # Port 0 is every port, which the kernel allows with persistence only.
     least = 0 if entry.get("persistence") else 1
     return ServiceKey(
-        address.version, protocol, str(address), _number(entry.get("port"), f"service {address}, port", least, 65535), 0
+        6 if ":" in address else 4,
+        protocol,
+        address,
+        _number(entry.get("port"), f"service {address}, port", least, 65535),
+        0,
     )
 
 
 def _wanted_server(entry: dict[str, Any], service: ServiceKey, where: str) -> Server:
     address = _address(entry.get("address"), f"{where}, server")
-    port = entry.get("port")
-    key = ServerKey(str(address), _number(service.port if port is None else port, f"{where}, server {address}, port", 0, 65535))
-    at = f"{where}, server {key}"
+    try:
+        return _settings(entry, address, service.port)
+    except Wrong as error:
+        raise Wrong(f"{where}, server {address}, {error}") from None
+
+
+def _settings(entry: dict[str, Any], address: str, port: int) -> Server:
+    """port: the service's, which is the server's where it has none of its own. Raises Wrong without saying whose it is."""
+    given = entry.get("port")
     forward = str(entry.get("forward") or "dr")
     if forward not in FORWARDS[:3]:
-        raise Wrong(f"{at}: forward {forward!r}; allowed are {', '.join(FORWARDS[:3])}")
+        raise Wrong(f"forward {forward!r}; allowed are {', '.join(FORWARDS[:3])}")
     weight = entry.get("weight")
     tunnel: dict[str, Any] = entry.get("tunnel") or {} if forward == "tunnel" else {}
     kind = str(tunnel.get("type") or "ipip")
     if kind not in TUNNELS:
-        raise Wrong(f"{at}: tunnel {kind!r}; allowed are {', '.join(TUNNELS)}")
+        raise Wrong(f"tunnel {kind!r}; allowed are {', '.join(TUNNELS)}")
     return Server(
-        key=key,
+        key=ServerKey(address, _number(port if given is None else given, "port", 0, 65535)),
         forward=forward,
-        weight=_number(1 if weight is None else weight, f"{at}, weight", 0, _MAX_INT),
-        upper=_number(entry.get("upper_threshold") or 0, f"{at}, upper_threshold", 0, _MAX_INT),
-        lower=_number(entry.get("lower_threshold") or 0, f"{at}, lower_threshold", 0, _MAX_INT),
+        weight=_number(1 if weight is None else weight, "weight", 0, _MAX_INT),
+        upper=_number(entry.get("upper_threshold") or 0, "upper_threshold", 0, _MAX_INT),
+        lower=_number(entry.get("lower_threshold") or 0, "lower_threshold", 0, _MAX_INT),
         tunnel=kind,
-        tunnel_port=_number(tunnel.get("port") or 0, f"{at}, tunnel port", 0, 65535),
+        tunnel_port=_number(tunnel.get("port") or 0, "tunnel port", 0, 65535),
         tunnel_flags=1 if tunnel.get("checksum") else 0,
     )
 
