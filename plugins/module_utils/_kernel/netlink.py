@@ -220,20 +220,22 @@ def _raise(flags: int, body: bytes) -> None:
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """Attributes by type; of a repeated one the last. Truncated data gives what was whole."""
-    return dict(attribute_list(data, offset))
+    return dict(_attributes(data, offset))
 
 
 def attribute_list(data: bytes, offset: int = 0) -> list[tuple[int, bytes]]:
     """(type, payload) of every attribute, in order; flag bits removed from the type."""
-    found = []
-    end = len(data)
-    while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < 4 or offset + length > end:
-            break
-        found.append((kind & _NLA_TYPE_MASK, data[offset + 4 : offset + length]))
+    return list(_attributes(data, offset))
+
+
+def _attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    end, unpack = len(data) - 4, _ATTRIBUTE.unpack_from
+    while offset <= end:
+        length, kind = unpack(data, offset)
+        if length < 4 or offset + length > end + 4:
+            return
+        yield kind & _NLA_TYPE_MASK, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
-    return found
 
 
 def pack(pairs: list[tuple[int, AttributeValue]]) -> bytes:

@@ -164,7 +164,7 @@ def _nested(body: bytes, kind: int, needed: tuple[int, ...], what: str) -> dict[
     """The attributes within one of a message; Unreadable when one that is always there is missing or short."""
     inner = netlink.attributes(body, 4).get(kind)
     found = netlink.attributes(inner) if inner is not None else {}
-    if any(one not in found for one in needed):
+    if not found.keys() >= set(needed):
         raise Unreadable(f"an answer of the kernel about a {what} lacks what every such answer has")
     return found
 
@@ -203,6 +203,12 @@ def read_service(body: bytes) -> Service:
     )
 
 
+_PORT = struct.Struct("!H")
+#: What a server has in numbers of 32 bits.
+_NUMBERS, _ZERO = struct.Struct("=7I"), bytes(4)
+_NUMBER_KINDS = (_D_FORWARD, _D_WEIGHT, _D_UPPER, _D_LOWER, _D_ACTIVE, _D_INACTIVE, _D_PERSISTENT)
+
+
 def read_server(body: bytes, service: ServiceKey) -> Server:
     """A real server of ``service`` from the payload of one answer. Raises Unreadable."""
     found = _nested(body, _A_DEST, (_D_ADDR, _D_PORT, _D_FORWARD, _D_WEIGHT), "real server")
@@ -210,30 +216,20 @@ def read_server(body: bytes, service: ServiceKey) -> Server:
     if _D_AF in found:  # since 3.18
         version = 6 if netlink.number(found[_D_AF]) == _family(6) else 4
     try:
-        key = ServerKey(_text(found[_D_ADDR], version), struct.unpack("!H", found[_D_PORT])[0])
-        tunnel = netlink.number(found.get(_D_TUN_TYPE))
-        tunnel_port: int = struct.unpack("!H", found.get(_D_TUN_PORT, b"\0\0"))[0]
-        forward = _FORWARD_NAME[netlink.number(found[_D_FORWARD]) & _FORWARD_MASK]
-        name = TUNNELS[tunnel]
+        key = ServerKey(_text(found[_D_ADDR], version), *_PORT.unpack(found[_D_PORT]))
+        numbers = b"".join([found.get(one, _ZERO) for one in _NUMBER_KINDS])
+        forward, weight, upper, lower, active, inactive, persistent = _NUMBERS.unpack(numbers)
+        name = _FORWARD_NAME[forward & _FORWARD_MASK]
+        tunnels: dict[str, Any] = {}
+        if name == "tunnel":
+            tunnels = {
+                "tunnel": TUNNELS[netlink.number(found.get(_D_TUN_TYPE))],
+                "tunnel_port": _PORT.unpack(found.get(_D_TUN_PORT, b"\0\0"))[0],
+                "tunnel_flags": netlink.number(found.get(_D_TUN_FLAGS)),
+            }
     except (KeyError, IndexError, ValueError, struct.error, OSError):
         raise Unreadable("an answer of the kernel about a real server is damaged") from None
-    counts: dict[str, Any] = {
-        "active": netlink.number(found.get(_D_ACTIVE)),
-        "inactive": netlink.number(found.get(_D_INACTIVE)),
-        "persistent": netlink.number(found.get(_D_PERSISTENT)),
-    }
-    tunnels: dict[str, Any] = {}
-    if forward == "tunnel":
-        tunnels = {"tunnel": name, "tunnel_port": tunnel_port, "tunnel_flags": netlink.number(found.get(_D_TUN_FLAGS))}
-    return Server(
-        key=key,
-        forward=forward,
-        weight=netlink.number(found[_D_WEIGHT]),
-        upper=netlink.number(found.get(_D_UPPER)),
-        lower=netlink.number(found.get(_D_LOWER)),
-        **tunnels,
-        **counts,
-    )
+    return Server(key, name, weight, upper, lower, active=active, inactive=inactive, persistent=persistent, **tunnels)
 
 
 def read_timeouts(body: bytes) -> Timeouts:

@@ -115,7 +115,9 @@ def _run(options: Options) -> dict[str, Any]:
         result["changes"] = track.due(folder, track.joined(wanted, left))
         result["changed"] = bool(result["changes"])
         result["leaving"] = [entry_of(service) for service in left.services.values()]
-    shown = set(wanted.services) | {change.service.key for change in made.changes if change.service is not None}
+    shown = {change.service.key for change in made.changes if change.service is not None}
+    if options.engine == "keepalived":
+        shown |= set(wanted.services)
     before = plan.lines(present, shown)
     after = plan.lines(plan.foresee(present, made.changes), shown) if made.changes else before
     result["diff"] = {"before": before, "after": after}
@@ -355,7 +357,7 @@ def _finish(options: Options, record: state.Record, present: Table, wanted: Tabl
     result["table"] = present.to_dict()
     if result["writes"]:
         # Services that were removed were shown before; those that drain still are.
-        shown = set(wanted.services) | {parse_key(one["service"]) for one in result["changes"] if "service" in one}
+        shown = {parse_key(name) for name in {one["service"] for one in result["changes"] if "service" in one}}
         result["diff"]["after"] = plan.lines(present, shown)
     return result
 
