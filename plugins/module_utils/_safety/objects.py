@@ -245,7 +245,15 @@ def _put_unit(name: str, state: dict[str, Any] | None) -> None:
     enabled, active = (False, False) if state is None else (bool(state["enabled"]), bool(state["active"]))
     if state is None and _capture_unit(name) is None:
         return
-    steps = [["daemon-reload"], ["enable" if enabled else "disable", "--quiet", name], ["start" if active else "stop", name]]
+    timer = f"{name.rpartition('.')[0]}.timer"
+    # One that goes for good must not be started by its timer in the middle of that.
+    ends = [["stop", timer]] if state is None and timer != name and _capture_unit(timer) is not None else []
+    steps = [
+        ["daemon-reload"],
+        *ends,
+        ["enable" if enabled else "disable", "--quiet", name],
+        ["start" if active else "stop", name],
+    ]
     for step in steps:
         done = command.run(["systemctl", *step], timeout=60)
         if not done.ok:

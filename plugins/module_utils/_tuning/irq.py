@@ -122,8 +122,8 @@ def look(options: Options, unmovable: Collection[str] = ()) -> Study:
     return Study(shape, nics, plan, [f"{gap.what}: {gap.why}" for gap in (*shape.gaps, *gaps)])
 
 
-def study(options: Options, found: journal.Journal, unmovable: Collection[str] = ()) -> Work:
-    """What change.run asks for."""
+def study(options: Options, found: journal.Journal, unmovable: Collection[str] = (), boot: bool = False) -> Work:
+    """What change.run asks for. boot: asked by the unit. Raises reapply.Withdrawn."""
     seen = look(options, unmovable)
     plan = seen.plan
     balance = irqbalance.read()
@@ -146,7 +146,7 @@ def study(options: Options, found: journal.Journal, unmovable: Collection[str] =
             after = {"cpus": str(place.cpu)}
             differences.append(Difference(target, {"cpus": cpulist.show(place.irq.cpus)}, after))
     if options.persist and objects.systemd():
-        differences += AGAIN.changes(options.folder)
+        differences += AGAIN.changes(options.folder, boot)
         keep.update(AGAIN.targets())
     elif options.persist:
         plan.notes.append("systemd does not run this host: nothing places the interrupts again at the next boot")
@@ -214,16 +214,24 @@ def _facts(seen: Study, balance: irqbalance.Found) -> dict[str, Any]:
 # --- running
 
 
-def run(options: Options, state: str, check: bool, force: bool = False) -> dict[str, Any]:
-    """What the module returns. Raises ChangeError, lock.Busy, journal.JournalError, objects.ObjectError."""
+def run(options: Options, state: str, check: bool, force: bool = False, boot: bool = False) -> dict[str, Any]:
+    """What the module returns. boot: it is the unit that runs.
+
+    Raises ChangeError, lock.Busy, journal.JournalError, objects.ObjectError, and reapply.Withdrawn at boot.
+    """
     unmovable: set[str] = set()
     ignored: list[str] = []
+
+    def settle(changes: list[Difference]) -> None:
+        _hold(options, unmovable, changes)
+        ignored.extend(_settle(changes))
+
     changer = Changer(
         OWNER,
-        lambda found: study(options, found, unmovable),
+        lambda found: study(options, found, unmovable, boot),
         options.folder,
         prepare=lambda: _prepare(options, unmovable),
-        settle=lambda changes: ignored.extend(_settle(changes)),
+        settle=settle,
     )
     if state == "present" and not check:
         unmovable.update(_probe(options))
@@ -269,6 +277,18 @@ def _probe(options: Options) -> set[str]:
     return refused
 
 
+def _hold(options: Options, unmovable: Collection[str], changes: list[Difference]) -> None:
+    """What irqbalance still moved, between the first look and its end or ban, goes back to where the plan found it."""
+    if not {irqbalance.POLICY, irqbalance.UNIT} & {one.target for one in changes}:
+        return
+    for place in look(options, unmovable).plan.placements:
+        if place.action == "set" and place.cpu is not None:
+            try:
+                irqs.move(place.irq.number, (place.cpu,))
+            except OSError:
+                continue  # the reading that follows says that it is elsewhere
+
+
 def _settle(changes: list[Difference]) -> list[str]:
     """Wait for interrupts to arrive on their processors; returns those that came again elsewhere, one sentence each."""
     waiting: dict[int, tuple[str, tuple[int, ...], int | None]] = {}
@@ -296,5 +316,7 @@ def main(arguments: list[str]) -> int:
     folder = parser.parse_args(arguments).folder
     kept = reapply.load(folder, _MEMORY).get("options")
     return reapply.run(
-        os.path.join(folder, _MEMORY), kept, lambda options: run(Options.from_params(options, folder), "present", False)
+        os.path.join(folder, _MEMORY),
+        kept,
+        lambda options: run(Options.from_params(options, folder), "present", False, boot=True),
     )

@@ -151,8 +151,8 @@ def _nic(shape: Topology, device: Device, reserve: tuple[int, ...], tool: ethtoo
 # --- study and run
 
 
-def study(options: Options, found: journal.Journal) -> Work:
-    """What change.run asks for."""
+def study(options: Options, found: journal.Journal, boot: bool = False) -> Work:
+    """What change.run asks for. boot: asked by the unit. Raises reapply.Withdrawn."""
     shape = topology.read()
     nics = read(shape, cpulist.parse(options.reserve))
     items = nic_plan.make(nics, options.rules, options.interrupt)
@@ -172,7 +172,7 @@ def study(options: Options, found: journal.Journal) -> Work:
         if not any(nic_plan.chosen(nic.name, nic.driver, rule.match) for nic in nics):
             notes.append(f"no NIC with a device behind it matches {', '.join(rule.match)}")
     if options.persist and options.rules and objects.systemd():
-        differences += AGAIN.changes(options.folder)
+        differences += AGAIN.changes(options.folder, boot)
         keep.update(AGAIN.targets())
     elif options.persist and options.rules:
         notes.append("systemd does not run this host: nothing sets this again at the next boot")
@@ -189,10 +189,12 @@ def study(options: Options, found: journal.Journal) -> Work:
     return Work(differences, [item.why for item in items if item.action == "refuse"], result)
 
 
-def run(options: Options, given: dict[str, Any], state: str, check: bool, force: bool = False) -> dict[str, Any]:
-    """What the module returns. given: the module's options, kept for the boot.
+def run(
+    options: Options, given: dict[str, Any], state: str, check: bool, force: bool = False, boot: bool = False
+) -> dict[str, Any]:
+    """What the module returns. given: the module's options, kept for the boot. boot: it is the unit that runs.
 
-    Raises ChangeError, lock.Busy, journal.JournalError, objects.ObjectError.
+    Raises ChangeError, lock.Busy, journal.JournalError, objects.ObjectError, and reapply.Withdrawn at boot.
     """
     kept = {"options": {name: given[name] for name in ("nics", "reserve", "interrupt", "persist")}}
 
@@ -201,7 +203,7 @@ def run(options: Options, given: dict[str, Any], state: str, check: bool, force:
         if options.persist and objects.systemd():
             portable.install(options.folder, AGAIN.program, sys.modules[__name__])
 
-    changer = Changer(OWNER, lambda found: study(options, found), options.folder, prepare=prepare, deadman=options.deadman)
+    changer = Changer(OWNER, lambda found: study(options, found, boot), options.folder, prepare=prepare, deadman=options.deadman)
     result = change.run(changer, state, check, force)
     if state == "present" and not check:
         reapply.save(options.folder, _MEMORY, kept)
@@ -219,5 +221,5 @@ def main(arguments: list[str]) -> int:
     return reapply.run(
         os.path.join(folder, _MEMORY),
         kept,
-        lambda given: run(Options.from_params(given, folder), given, "present", False),
+        lambda given: run(Options.from_params(given, folder), given, "present", False, boot=True),
     )

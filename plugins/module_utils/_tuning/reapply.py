@@ -53,6 +53,10 @@ _RULE = (
 )
 
 
+class Withdrawn(Exception):
+    """The program was started while its change was taken back: there is nothing to do any more."""
+
+
 @dataclass(frozen=True)
 class Again:
     """unit: its name. program: file in the journal's folder. events: (subsystem, actions) of udev. after: another unit."""
@@ -73,8 +77,16 @@ class Again:
             Object("unit", f"{self.unit}.service"),
         ]
 
-    def changes(self, folder: str) -> list[Difference]:
-        """What is missing of the unit that runs at boot, and of the rule that runs it when NICs change."""
+    def changes(self, folder: str, boot: bool = False) -> list[Difference]:
+        """What is missing of the unit that runs at boot, and of the rule that runs it when NICs change.
+
+        boot: it is the unit that asks, under the lock. It writes no unit: it would wait for its own end, and bring back what was
+        taken back while it waited for the lock. Raises Withdrawn.
+        """
+        if boot:
+            if not os.path.exists(self.targets()[0].name):
+                raise Withdrawn(f"{self.unit}.service was taken back meanwhile; nothing is changed")
+            return []
         python = sys.executable or "/usr/bin/python3"
         systemctl = "/usr/bin/systemctl" if os.path.exists("/usr/bin/systemctl") else "/bin/systemctl"
         words: dict[str, Any] = {"owner": self.owner, "description": self.description, "unit": self.unit, "systemctl": systemctl}
@@ -126,6 +138,9 @@ def run(path: str, options: Any, change: Callable[[dict[str, Any]], dict[str, An
         try:
             result = change(options)
             break
+        except Withdrawn as error:
+            say(error)
+            return 0
         except lock.Busy as error:
             if time.monotonic() > deadline:  # each attempt waits some seconds for the lock
                 say(error, sys.stderr)
@@ -140,6 +155,6 @@ def run(path: str, options: Any, change: Callable[[dict[str, Any]], dict[str, An
     return 0
 
 
-def say(text: object, stream: TextIO = sys.stdout) -> None:
+def say(text: object, stream: TextIO | None = None) -> None:
     """These run as programs of their own, where print() would do."""
-    stream.write(f"{text}\n")
+    (stream or sys.stdout).write(f"{text}\n")
