@@ -1,7 +1,7 @@
 # Copyright (c) 2026 netops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of networkd, NetworkManager, ifupdown and netplan, as their manuals print them, against links of the kernel."""
+"""Files of networkd, NetworkManager, ifupdown, netplan and ifcfg, as their manuals print them, against links of the kernel."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import configured
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import configured as reader
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import ifcfg
 from tests.unit.hosts import healthy, link
 
 LINKS = [link("lo", index=1, physical=False), link("eth0", index=2), link("eth1", index=3)]
@@ -104,6 +105,88 @@ def test_a_network_manager_profile_without_its_secrets(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+IFCFG = """
+# static
+DEVICE="eth0"
+BOOTPROTO=none   # no DHCP
+ONBOOT=yes
+IPADDR=192.0.2.11
+NETMASK=255.255.255.0
+IPADDR2=198.51.100.7
+PREFIX2='24'
+IPV6INIT=yes
+IPV6ADDR=2001:db8::11
+WPA_PSK="open
+"""
+
+
+def test_ifcfg_files_of_red_hat(tmp_path: Path) -> None:
+    folder = "etc/sysconfig/network-scripts"
+    files(tmp_path, **{f"{folder}/ifcfg-eth0": IFCFG, f"{folder}/ifcfg-lo": "DEVICE=lo\nIPADDR=127.0.0.1\n"})
+    assert reader.read(LINKS, str(tmp_path)).data["links"] == [], "no service that reads them is at work"
+    files(tmp_path, **{"run/lock/subsys/network": ""})
+    assert reader.read(LINKS, str(tmp_path)).data["links"] == [
+        {"manager": "initscripts", "file": f"/{folder}/ifcfg-eth0", "link": "eth0", "state": None, "dhcp4": False,
+         "addresses": ["192.0.2.11/24", "198.51.100.7/24", "2001:db8::11/64"]},
+    ]  # fmt: skip
+    where = f"/{folder}/ifcfg-eth0 (initscripts) gives eth0"
+    assert told(tmp_path) == [("warning", f"{where} 198.51.100.7/24: the kernel does not have it so.")]
+    files(
+        tmp_path,
+        **{
+            f"{folder}/ifcfg-eth0": IFCFG.replace("IPADDR2=198.51.100.7\n", "").replace("255.255.255.0", "255.255.0.0"),
+            f"{folder}/ifcfg-eth0:1": "DEVICE=eth0:1\nONPARENT=yes\nIPADDR=10.9.9.9\n",
+            f"{folder}/ifcfg-eth1": "DEVICE=eth1\nBOOTPROTO=dhcp\n",
+            f"{folder}/ifcfg-eth1.rpmsave": "DEVICE=eth1\nIPADDR=10.8.8.8\n",
+            f"{folder}/ifcfg-ens3": "DEVICE=ens3\nBOOTPROTO=dhcp\nONBOOT=yes\n",
+            f"{folder}/ifcfg-ens4": "DEVICE=ens4\nBOOTPROTO=dhcp\nONBOOT=no\n",
+        },
+    )
+    said = [summary for _severity, summary in told(tmp_path)]
+    assert len(said) == 3
+    assert "bring up ens3, and there is no such link" in said[0]
+    assert "gives eth0 10.9.9.9/8, 192.0.2.11/16, in the kernel /24" in said[1]
+    assert "eth1 has no IPv4 address: nobody answered" in said[2]
+
+
+def test_an_ifcfg_file_that_network_manager_reads(tmp_path: Path) -> None:
+    path = "etc/sysconfig/network-scripts/ifcfg-lan"
+    files(
+        tmp_path,
+        **{
+            path: IFCFG.replace('DEVICE="eth0"', "NAME=lan\nUUID=7a5a"),
+            "run/NetworkManager/devices/2": "[device]\nconnection-uuid=7a5a\n",
+            "run/lock/subsys/network": "",
+            "etc/sysconfig/network-scripts/ifcfg-eth0": "DEVICE=eth0\nIPADDR=10.9.9.9\n",
+        },
+    )
+    found = reader.read(LINKS, str(tmp_path)).data["links"]
+    assert [(one["manager"], one["file"], one["link"]) for one in found] == [("NetworkManager", f"/{path}", "eth0")]
+
+
+def test_ifcfg_files_of_suse(tmp_path: Path) -> None:
+    folder = "etc/sysconfig/network"
+    text = "STARTMODE='auto'\nBOOTPROTO='static'\nIPADDR='192.0.2.11/24'\nIPADDR_b='198.51.100.7'\nPREFIXLEN_b='25'\n"
+    files(
+        tmp_path,
+        **{
+            f"{folder}/ifcfg-eth0": text,
+            f"{folder}/ifcfg-eth1": "STARTMODE='auto'\nBOOTPROTO='dhcp6'\n",
+            f"{folder}/ifcfg-ens3": "BOOTPROTO='dhcp'\n",
+        },
+    )
+    assert told(tmp_path) == [], "wicked does not run"
+    (tmp_path / "run/wicked").mkdir(parents=True)
+    assert told(tmp_path) == [
+        ("warning", f"/{folder}/ifcfg-eth0 (wicked) gives eth0 198.51.100.7/25: the kernel does not have it so.")
+    ]
+
+
+def test_an_ifcfg_file_that_cannot_be_read_is_a_gap(tmp_path: Path) -> None:
+    (tmp_path / "etc/sysconfig/network-scripts/ifcfg-eth0").mkdir(parents=True)
+    assert [gap.what for gap in reader.read(LINKS, str(tmp_path)).gaps] == ["configured.ifcfg"]
+
+
 def networkd(root: Path, text: str, *dropins: str, state: str = "configured") -> None:
     names = {f"etc/systemd/network/20-lan.network.d/{number}.conf": one for number, one in enumerate(dropins)}
     noted = f'NETWORK_FILE_DROPINS="{" ".join("/" + name for name in names)}"\n' if names else ""
@@ -152,3 +235,4 @@ def test_whatever_the_files_say_nothing_breaks(text: str) -> None:
     reader.networkd(text)
     reader.keyfile(text)
     reader.static(text)
+    ifcfg.addresses(ifcfg.variables(text), "PREFIX")

@@ -18,6 +18,8 @@ _APPLY = {
     "systemd-networkd": "networkctl reload && networkctl reconfigure {link}",
     "NetworkManager": "nmcli connection reload && nmcli device reapply {link}",
     "ifupdown": "ifdown --force {link}; ifup {link}",
+    "initscripts": "ifdown {link}; ifup {link}",
+    "wicked": "wicked ifreload {link}",
 }
 _CAUTION = "# this interrupts the link: not over the connection you work on"
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""What systemd-networkd, NetworkManager, ifupdown and netplan are told to do with links, for those that are at work here.
+"""What systemd-networkd, NetworkManager, ifupdown, netplan and ifcfg files tell of links, for services that are at work here.
 
 Which file a link was given is what the service itself noted in /run. netplan writes files of networkd and NetworkManager: those
 are read, and its own only dated. Of NetworkManager's profiles, which may hold passwords, three sections are looked at.
@@ -16,6 +16,7 @@ import os
 import shlex
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import ifcfg
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
 
@@ -23,6 +24,9 @@ _NETIF, _DEVICES, _IFSTATE = "run/systemd/netif/links", "run/NetworkManager/devi
 _PROFILES = tuple(f"{top}/NetworkManager/system-connections" for top in ("etc", "run", "usr/lib"))
 _GENERATED = ("run/systemd/network/10-netplan-*", "run/NetworkManager/system-connections/netplan-*")
 _NETPLAN = ("etc/netplan/*.yaml", "run/netplan/*.yaml", "usr/lib/netplan/*.yaml")
+#: Red Hat's files, and what its network service leaves while it is started; SUSE's, and the folder of wicked's daemons.
+_REDHAT, _STARTED = "etc/sysconfig/network-scripts", ("run/lock/subsys/network", "var/lock/subsys/network")
+_SUSE, _WICKED = "etc/sysconfig/network", "run/wicked"
 _MOST_LINKS, _MOST_FILES, _MOST_BYTES = 512, 512, 256 << 10
 
 #: [(section, [(key, value)])] of a file with ``[Section]`` headings, in order.
@@ -44,10 +48,10 @@ def read(links: list[dict[str, Any]], root: str = "/") -> Section:
         section.gap("configured", f"whether /etc and /run are about this network namespace: {procfs.reason(error)}")
         return section
     names = {link["index"]: link["name"] for link in links}
-    section.data["links"] += _networkd(root, names) + _manager(section, root, names) + _ifupdown(root)
+    section.data["links"] += (
+        _networkd(root, names) + _manager(section, root, names) + _ifupdown(root) + _ifcfg(section, root, names)
+    )
     section.data["unapplied"] = _netplan(root)
-    if glob.glob(os.path.join(root, "etc/sysconfig/network-scripts/ifcfg-*")):
-        section.gap("configured.ifcfg", "files of /etc/sysconfig/network-scripts are not read")
     return section
 
 
@@ -136,12 +140,7 @@ def networkd(*texts: str) -> tuple[list[str], bool]:
 
 def _manager(section: Section, root: str, names: dict[int, str]) -> list[dict[str, Any]]:
     """NetworkManager: the profile each link was given."""
-    given = {}
-    for index, name in sorted(names.items())[:_MOST_LINKS]:
-        for part, pairs in ini(_text(root, f"{_DEVICES}/{index}") or ""):
-            uuid = dict(pairs).get("connection-uuid") if part == "device" else None
-            if uuid:
-                given[uuid] = name
+    given = _given(root, names)
     if not given:
         return []
     out = []
@@ -154,6 +153,17 @@ def _manager(section: Section, root: str, names: dict[int, str]) -> list[dict[st
         if link:
             out.append(_entry("NetworkManager", "/" + os.path.relpath(path, root), link, addresses, dhcp4))
     return out
+
+
+def _given(root: str, names: dict[int, str]) -> dict[str, str]:
+    """Links by the UUID of the profile that NetworkManager gave them."""
+    given = {}
+    for index, name in sorted(names.items())[:_MOST_LINKS]:
+        for part, pairs in ini(_text(root, f"{_DEVICES}/{index}") or ""):
+            uuid = dict(pairs).get("connection-uuid") if part == "device" else None
+            if uuid:
+                given[uuid] = name
+    return given
 
 
 def keyfile(text: str) -> tuple[str, list[str], bool]:
@@ -231,6 +241,41 @@ def interfaces(text: str) -> tuple[set[str], list[tuple[str, list[str], bool]], 
         if mask:
             addresses[:] = [one if "/" in one else f"{one}/{mask}" for one in addresses]
     return automatic, stanzas, more
+
+
+def _ifcfg(section: Section, root: str, names: dict[int, str]) -> list[dict[str, Any]]:
+    """ifcfg files: a profile that NetworkManager gave a link, or, where that has no part in it, links to come up at boot."""
+    given = _given(root, names)
+    started = any(os.path.exists(os.path.join(root, path)) for path in _STARTED)
+    wicked = os.path.isdir(os.path.join(root, _WICKED))
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for folder, length in ((_REDHAT, "PREFIX"), (_SUSE, "PREFIXLEN")):
+        paths = [one for one in sorted(glob.glob(os.path.join(root, folder, "ifcfg-*"))) if ifcfg.used(os.path.basename(one))]
+        for path in paths[:_MOST_FILES]:
+            text = procfs.text_or_none(path, _MOST_BYTES)
+            if text is None:
+                section.gap("configured.ifcfg", f"{path} is not readable")
+                continue
+            values = ifcfg.variables(text)
+            named = values.get("DEVICE", "") if folder == _REDHAT else os.path.basename(path)[len("ifcfg-") :]
+            if folder == _SUSE:
+                values.setdefault("STARTMODE", "manual")
+            # eth0:1 is a second address of eth0.
+            link, manager = named.partition(":")[0], "wicked"
+            if folder == _REDHAT:
+                by_manager = given.get(values.get("UUID", ""))
+                manager = "NetworkManager" if by_manager else "initscripts"
+                link = by_manager or link
+            at_work = manager == "NetworkManager" or (wicked if manager == "wicked" else started)
+            if not link or not at_work or (manager != "NetworkManager" and (not ifcfg.at_boot(values) or link in given.values())):
+                continue
+            file = "/" + os.path.relpath(path, root)
+            entry = _entry(manager, file, link, ifcfg.addresses(values, length), ifcfg.asks_dhcp4(values))
+            first = found.setdefault((manager, link), entry)
+            if first is not entry:
+                first["addresses"] += entry["addresses"]
+                first["dhcp4"] |= entry["dhcp4"]
+    return list(found.values())[:_MOST_LINKS]
 
 
 def _netplan(root: str) -> list[dict[str, Any]]:
