@@ -162,10 +162,28 @@ def test_every_fix_can_be_copied(tmp_path: Path) -> None:
 def test_the_table_stays_within_the_width(tmp_path: Path, width: int, signs: bool) -> None:
     built = report.build(samples.run(tmp_path, samples.broken_fleet(), {"x" * 200: ("failed", "y" * 500)}))
     text = lines(built, width, signs)
-    table = text[: text.index("")]
+    table = [line for line in text[: text.index("")] if not line.startswith("no room for ")]
     assert len(table) == 8
     assert max(map(len, table)) <= width
     assert text[-1].endswith("report.html")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_every_column_with_a_finding_is_shown_first_and_the_others_are_named(tmp_path: Path, width: int) -> None:
+    fleet = {name: samples.sealed(one) for name, one in samples.fleet(3).items()}
+    texts = {"subject": "/var", "summary": "/var is full", "evidence": [], "fix": ["df -h /var"]}
+    fleet["gpu-02"]["findings"].append({"id": "disk-full", "grade": "proven", "severity": "critical", **texts})
+    built = report.build(samples.run(tmp_path, fleet, {"x" * 200: ("failed", "why")}))
+    text = lines(built, width, signs=False)
+    assert "CRIT" in next(line for line in text if line.startswith("gpu-02 "))
+    missing = [line for line in text if line.startswith("no room for ")]
+    assert len(missing) == int(width < 100)
+    named = set(re.findall(r"[a-z]+", " ".join([text[0], *missing])))
+    assert {terminal._SHORT[column] for column in built.columns} < named
+
+
+def test_a_column_is_called_by_its_whole_name() -> None:
+    assert set(terminal._SHORT) == {*checks.ORDER, checks.OTHER}
 
 
 def test_a_large_fleet_shows_hosts_with_findings_and_counts_the_rest(tmp_path: Path) -> None:
@@ -180,6 +198,35 @@ def test_a_large_fleet_shows_hosts_with_findings_and_counts_the_rest(tmp_path: P
     details = [attributes for tag, attributes in page.elements if tag == "details" and attributes.get("class") == "host card"]
     assert len(details) == 45
     assert ["open" in one for one in details].count(True) == 1, "hosts without findings are folded"
+
+
+def test_groups_that_no_longer_reach_each_other_come_first_between_the_groups(tmp_path: Path) -> None:
+    names = [f"gpu-0{number}" for number in range(1, 7)]
+    racks = {name: f"rack-{place // 3}" for place, name in enumerate(names)}
+
+    def cell(peer: str, answers: bool) -> dict[str, Any]:
+        common = {"peer": peer, "address": "192.0.2.1", "status": "ok" if answers else "silent", "sent": 10}
+        rtt = [0.1, 0.2, 0.3] if answers else None
+        large = {"bytes": 1500, "sent": 2, "received": 2 * answers, "told": False}
+        return {**common, "received": 10 * answers, "rtt_ms": rtt, "large": large, "clock": None, "detail": ""}
+
+    fleet = samples.fleet(6)
+    for name, one in fleet.items():
+        cells = [cell(peer, racks[peer] == racks[name]) for peer in names if peer != name]
+        one["sections"]["mesh"] = {"seconds": 1.0, "packets": 50, "bytes": 5000, "cells": cells}
+    sealed = {name: samples.sealed(one) for name, one in fleet.items()}
+    groups = {name: ["gpu-nodes", rack] for name, rack in racks.items()}
+    built = report.build(samples.run(tmp_path, sealed, groups=groups))
+    mesh = built.head["mesh"]
+    assert mesh["unanswered"] == 18
+    assert [(row["groups"], row["answered"], row["pairs"], bool(row["rtt_ms"])) for row in mesh["groups"]] == [
+        (["rack-0", "rack-1"], 0, 18, False),
+        (["rack-0", "rack-0"], 6, 6, True),
+        (["rack-1", "rack-1"], 6, 6, True),
+    ]
+    shown = " ".join("".join(Page(Path(built.html).read_text(encoding="utf-8")).text).split())
+    assert "18 got no answer" in shown
+    assert "rack-0 ↔ rack-1 0 of 18 \u2013 \u2013 \u2013 \u2013".replace(" ", "") in shown.replace(" ", "")
 
 
 def test_no_target_no_answer(tmp_path: Path) -> None:

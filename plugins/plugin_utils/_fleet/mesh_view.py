@@ -24,7 +24,7 @@ _REQUIREMENTS = ["D01", "D19", "D22", "D24", "D33", "D34"]
 
 #: trouble -> (what happens to packets between the object and the others, rule of separation)
 TROUBLES: dict[str, tuple[str, mesh.Rule]] = {
-    "unreached": ("gets no answer, neither to ping nor over TCP", mesh.YES_NO),
+    "unreached": ("no answer, neither to ping nor over TCP", mesh.YES_NO),
     "large": ("full-size packets vanish, small ones arrive, and nobody says so", mesh.YES_NO),
     "loss": ("packets are lost", mesh.SHARE),
     "clock": (f"clocks are more than {CLOCK_LIMIT:.0f} s apart", mesh.YES_NO),
@@ -161,7 +161,7 @@ class Mesh:
         seen = [one[host] for one in self._rows.values() if host in one]
         if not row and not seen:
             return None
-        answered = sum(1 for cell in seen if cell["received"] or cell["status"] == "icmp_blocked")
+        answered = sum(map(_answers, seen))
         text = f"{answered} of {len(seen)} peers reach it" if seen else "no peer probed it"
         rtt = _quantiles([cell["rtt_ms"][1] for cell in [*row.values(), *seen] if cell["rtt_ms"]])
         lost = _loss([*row.values(), *seen])
@@ -193,6 +193,7 @@ class Mesh:
             "hosts": len(self.hosts),
             "rows": len(self._rows),
             "pairs": len(cells),
+            "unanswered": sum(1 for cell in cells if not _answers(cell)),
             "planned": max(each * len(self.hosts), len(cells)),
             "missing": missing[:_MISSING],
             "missing_hosts": len(missing),
@@ -206,7 +207,7 @@ class Mesh:
         }
 
     def _between_groups(self) -> list[dict[str, Any]]:
-        """Round trips within and between groups, slowest first; groups that hold all hosts say nothing."""
+        """Within and between groups, those that get no answer first, then the slow; groups that hold all hosts say nothing."""
         sizes: dict[str, int] = {}
         for own in self.hosts.values():
             for group in own:
@@ -221,11 +222,24 @@ class Mesh:
             if one is not None and other is not None:
                 found.setdefault((min(one, other), max(one, other)), []).append(cell)
         rows: list[dict[str, Any]] = [
-            {"groups": list(names), "pairs": len(cells), "rtt_ms": rtt, "lost_percent": _loss(cells)}
+            {
+                "groups": list(names),
+                "pairs": len(cells),
+                "answered": sum(map(_answers, cells)),
+                "rtt_ms": _quantiles([cell["rtt_ms"][1] for cell in cells if cell["rtt_ms"]]),
+                "lost_percent": _loss(cells),
+            }
             for names, cells in found.items()
-            if (rtt := _quantiles([cell["rtt_ms"][1] for cell in cells if cell["rtt_ms"]])) is not None
         ]
-        return sorted(rows, key=lambda one: (-one["rtt_ms"]["p50"], one["groups"]))[:20]
+        return sorted(rows, key=_worst_first)[:20]
+
+
+def _worst_first(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["answered"] / row["pairs"], -row["rtt_ms"]["p50"] if row["rtt_ms"] else 0.0, row["groups"]
+
+
+def _answers(cell: dict[str, Any]) -> bool:
+    return bool(cell["received"]) or cell["status"] == "icmp_blocked"
 
 
 def _checked(one: Any) -> dict[str, Any]:

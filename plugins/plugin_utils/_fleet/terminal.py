@@ -17,7 +17,7 @@ ALL_HOSTS = 40
 MAX_HOSTS = 60
 MAX_ANSWERS = 20
 MAX_FIXES = 6
-_NAME = 28
+_NAME, _LEAST_NAME = 28, 12
 
 #: state -> (word for a log, sign for a terminal, colour)
 _STATES = {
@@ -40,6 +40,7 @@ _SHORT = {
     "sysctls": "sysctl",
     "dns": "dns",
     "clock": "clock",
+    "machine": "machine",
     "probes": "probes",
     "peers": "peers",
     "other": "other",
@@ -70,10 +71,10 @@ def lines(built: Built, width: int, signs: bool) -> list[Line]:
 def _table(briefs: list[Brief], columns: list[str], width: int, signs: bool) -> list[Line]:
     if not briefs:
         return []
-    name_width = min(_NAME, max(len(_name(one)) for one in briefs), max(12, width - 60))
-    heads = [_SHORT.get(column, column[:6]) for column in columns]
-    while columns and name_width + 2 + sum(max(len(head), 4) + 1 for head in heads) > width:
-        columns, heads = columns[:-1], heads[:-1]
+    columns, left_out = _room(briefs, columns, width - _LEAST_NAME - 2)
+    heads = [_SHORT.get(column, column) for column in columns]
+    name_width = min(_NAME, max(len(_name(one)) for one in briefs), width - 2 - _wide(columns))
+    name_width = max(name_width, len("host"))
     head = " ".join(one.center(max(len(one), 4)) for one in heads)
     out: list[Line] = [[("host".ljust(name_width) + "  " + head, None)]]
     for brief in briefs:
@@ -86,7 +87,27 @@ def _table(briefs: list[Brief], columns: list[str], width: int, signs: bool) -> 
                 word, sign, colour = _STATES[state]
                 line.append(((sign if signs else word).center(max(len(title), 4)) + " ", colour))
         out.append(line)
-    return out
+    return out + left_out
+
+
+def _room(briefs: list[Brief], columns: list[str], width: int) -> tuple[list[str], list[Line]]:
+    """The columns that fit, and lines that name the others: those without findings go first, so that no trouble is unseen."""
+    kept = list(columns)
+    troubled = {name for one in briefs for name, state in one.cells.items() if state in _COLOURS}
+    for column in sorted(columns, key=lambda one: (one in troubled, -columns.index(one))):
+        if _wide(kept) <= width:
+            break
+        kept.remove(column)
+    out: list[Line] = []
+    for some, why in ((troubled, "with findings, see the report"), (set(columns) - troubled, "no findings")):
+        missing = [_SHORT.get(column, column) for column in columns if column in some and column not in kept]
+        if missing:
+            out.append([(f"no room for {', '.join(missing)} ({why})", None)])
+    return kept, out
+
+
+def _wide(columns: list[str]) -> int:
+    return sum(max(len(_SHORT.get(column, column)), 4) + 1 for column in columns)
 
 
 def _mesh(mesh: dict[str, Any] | None, width: int) -> list[Line]:
