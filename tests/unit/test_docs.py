@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import checks, terminal
+
 ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = ROOT / "docs" / "findings"
 PAGES = sorted(path for path in FINDINGS.glob("*.md") if path.name != "README.md")
@@ -238,7 +240,16 @@ def test_readme_shows_the_two_commands_and_the_modules() -> None:
     assert "make diagnose" in screen and "make test" in screen
     for path in (ROOT / "plugins" / "modules").glob("*.py"):
         assert f"`{path.stem}`" in text, path.stem
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        assert f"| `netops.fleet.{path.stem}` |" in text, path.stem
+    for path in (ROOT / "roles").iterdir():
+        assert f"[`{path.name}`](roles/{path.name}/README.md)" in text, path.name
     assert f"[{len(findings_in_code())} findings]" in text
+
+
+def test_readme_shows_the_columns_that_are_printed() -> None:
+    head = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("host  "))
+    assert head.split() == ["host", *(terminal._SHORT[column] for column in checks.ORDER)]
 
 
 def test_execution_environment_names_files_that_are_there() -> None:
