@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     #: One folder for all hosts, also where the task forgets run_once.
     BYPASS_HOST_LOOP = True
-    _VALID_ARGS = frozenset(name for name in options.NAMES if name not in ("hosts", "address"))
+    _VALID_ARGS = frozenset(name for name in options.NAMES if name not in ("hosts", "address", "kube_context"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)

@@ -94,6 +94,15 @@ options:
     type: str
     choices: [never, critical, warning, any]
     default: never
+  kubeconfig:
+    description: Whether a cluster is asked, see M(netops.fleet.cluster_policies). The path is not written down.
+    type: path
+  pod:
+    description: The receiving pod and its port, such as V(ml/model-0/tcp/8000). Needs O(kubeconfig).
+    type: str
+  from_pod:
+    description: The sending pod, such as V(ml/client-7). Needs O(kubeconfig).
+    type: str
 attributes:
   action:
     description: Has a corresponding action plugin, so some parts run on the controller.

@@ -85,7 +85,7 @@ class Canned:
         }
         self.host(name, reply)
 
-    def diagnose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def diagnose(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         inventory = self.folder / "hosts.json"
         inventory.write_text(json.dumps({"gpu-nodes": {"hosts": self.hosts}}), encoding="utf-8")
         return play(
@@ -94,6 +94,7 @@ class Canned:
             ANSIBLE_CONNECTION_PLUGINS=str(ROOT / "tests" / "unit" / "connection"),
             CANNED_ANSWERS=str(self.answers),
             ANSIBLE_PIPELINING="1",
+            **more,
         )
 
 

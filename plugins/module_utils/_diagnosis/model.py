@@ -94,6 +94,7 @@ LAYERS = (
     "firewall-drops-answers",
     "firewall-drops-outgoing",
     "firewall-limits-target",
+    "network-policy-denies",
     "bpf-program-foreign",
     "mtu-black-hole",
     "mesh-group-bad",

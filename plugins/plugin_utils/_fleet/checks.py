@@ -64,6 +64,7 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 }
 EXACT = {
     "nic-drops": "drops",
+    "network-policy-denies": "firewall",
     "resolver-differs": "dns",
     "service-off-node": "other",
     "hosts-file-overrides": "dns",

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import target as targets
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import cluster as clusters
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import symptoms
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
 
@@ -37,6 +38,10 @@ NAMES = (
     "hosts",
     "address",
     "from",
+    "kubeconfig",
+    "kube_context",
+    "pod",
+    "from_pod",
 )
 
 
@@ -65,6 +70,7 @@ def check(given: dict[str, Any], prefix: str = "diagnose_") -> dict[str, Any]:
         "probe_timeout": checker.number("probe_timeout", 2.0, 0.1, 30.0),
         "output": checker.text("output", "reports"),
     }
+    out.update(checker.cluster())
     if out["symptom"] in ("port", "pair") and out["target"] is None:
         wanted = f"given with {prefix}target"
         checker.wrong("symptom", out["symptom"], wanted, f"say which traffic, for example -e {prefix}target=tcp/1678")
@@ -147,6 +153,19 @@ class _Checker:
             return []
         # Headers and bodies may hold secrets: only where the probes go is written down.
         return [{"url": one["url"].split("?", 1)[0].split("@")[-1]} for one in out]
+
+    def cluster(self) -> dict[str, str]:
+        """Which pods are asked about. The kubeconfig is read by a task of its own; no path of it is written down."""
+        out = {name: str(self._set(name) or "") for name in ("pod", "from_pod")}
+        if out["pod"] and clusters.pod_port(out["pod"]) is None:
+            allowed = "namespace/pod/protocol/port"
+            self.wrong("pod", out["pod"], allowed, f"give such as -e {self.prefix}pod=ml/model-0/tcp/8000")
+        if out["from_pod"] and not clusters.is_pod(out["from_pod"]):
+            self.wrong("from_pod", out["from_pod"], "namespace/pod", f"give such as -e {self.prefix}from_pod=ml/client-7")
+        given = next((name for name, value in out.items() if value), None)
+        if given and not self._set("kubeconfig"):
+            self.wrong(given, out[given], f"given with {self.prefix}kubeconfig", "say how the cluster is asked, or leave it out")
+        return out
 
     def text(self, name: str, default: str) -> str:
         value = self._set(name)

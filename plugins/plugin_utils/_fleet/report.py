@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import (
     checks,
+    cluster,
     differences,
     duplicates,
     mesh_view,
@@ -73,7 +74,12 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
     view, ends, crossed = (
         differences.PeerView(),
         pairs.Pairs(),
-        (duplicates.Duplicates(), overlays.Overlays(), virtual.VirtualAddresses()),
+        (
+            duplicates.Duplicates(),
+            overlays.Overlays(),
+            virtual.VirtualAddresses(),
+            cluster.Cluster(store.read_cluster(run.folder), run.target, run.options),
+        ),
     )
     between = mesh_view.Mesh(hosts)
     briefs: list[Brief] = []
@@ -103,6 +109,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
             briefs.append(brief)
         briefs.sort(key=lambda one: (one.rank, -one.counts["critical"], -one.counts["warning"], one.name))
         head = _head(run, hosts, briefs, causes, comparison, between)
+        head["notes"] += crossed[3].notes()
         columns = [*checks.ORDER, checks.OTHER]
         for optional in ("probes", checks.OTHER):  # shown only where something was probed, or fits nowhere else
             if not any(one.cells.get(optional, "unchecked") != "unchecked" for one in briefs):
@@ -171,7 +178,7 @@ def _record(
     comparison: peers.Comparison,
     view: differences.PeerView,
     ends: pairs.Pairs,
-    crossed: tuple[duplicates.Duplicates, overlays.Overlays, virtual.VirtualAddresses],
+    crossed: tuple[duplicates.Duplicates, overlays.Overlays, virtual.VirtualAddresses, cluster.Cluster],
     between: mesh_view.Mesh,
     run: store.Run,
 ) -> dict[str, Any]:
@@ -225,6 +232,8 @@ def _record(
             stored.reason = clean("; ".join(part for part in (stored.reason, meshed["text"]) if part), 500)
     findings = sorted(findings, key=rank.finding_order)
     if evidence is not None:
+        policies = crossed[3].coverage()
+        evidence["coverage"] += [policies] if policies else []
         answer = symptoms.answer(str(run.options.get("symptom") or ""), findings, evidence["coverage"]) or answer
     if stored.envelope.get("peers_skipped"):
         skipped = [clean(name, 100) for name in stored.envelope["peers_skipped"][:10]]

@@ -28,6 +28,7 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import cl
 #: Written into run.json and every envelope; a test holds it equal to galaxy.yml.
 COLLECTION = "0.1.0"
 SUFFIX = ".evidence.gz"
+CLUSTER = "cluster.json"
 #: Compressed bytes accepted from one host.
 MAX_RECEIVED = 16 * 1024 * 1024
 MAX_ENVELOPE = 64 * 1024
@@ -165,6 +166,26 @@ def read_run(folder: str) -> Run:
         return Run(folder, run_id, float(data["started"]), target, hosts, options, collection)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path!r} is not a run of this collection: {clean(error, 200)}") from error
+
+
+def write_cluster(folder: str, kept: dict[str, Any]) -> None:
+    """Write cluster.json: what a run knows of a Kubernetes cluster."""
+    write_atomic(os.path.join(folder, CLUSTER), json.dumps({"schema": schema.SCHEMA, **kept}, sort_keys=True).encode() + b"\n")
+
+
+def read_cluster(folder: str) -> dict[str, Any] | None:
+    """Read cluster.json; None for a run without one; raises StoreError."""
+    path = os.path.join(folder, CLUSTER)
+    try:
+        with _open(path, MAX_RUN) as stream:
+            data = _loads(stream.read(MAX_RUN + 1))
+        if not isinstance(data, dict) or data.get("schema") != schema.SCHEMA:
+            raise ValueError("is not of this version's schema")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path!r} cannot be read: {clean(error, 200)}") from error
+    return data
 
 
 def _is_names(value: object) -> bool:

@@ -56,15 +56,30 @@ _RESOLVERS = Step("name servers", ("names",), ("resolver-",))
 _NAMES = Step("names", ("names",), ("name-", "hosts-file-"))
 _CLUSTER = Step("cluster network (CNI)", ("kubernetes",), ("cni-",))
 _CLUSTER_DNS = Step("cluster DNS", ("kubernetes",), ("cluster-dns-",))
+_POLICIES = Step("network policies", ("network_policies",), ("network-policy-",), optional=True)
 
 #: In the order of the guides this follows. port and pair are answered by the walk of their target.
 FLOWS: dict[str, tuple[Step, ...]] = {
     "port": (),
     "pair": (),
     "latency": (_REACH, _MESH, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _DROPS, _HOST, _SETTINGS),
-    "pods": (_LINK, _MESH, _ROUTES, _TUNNELS, _NEIGHBOURS, _MTU, _CLUSTER, _CLUSTER_DNS, _RESOLVERS, _RULES, _HOOKS, _TRACKING),
+    "pods": (
+        _LINK,
+        _MESH,
+        _ROUTES,
+        _TUNNELS,
+        _NEIGHBOURS,
+        _MTU,
+        _CLUSTER,
+        _CLUSTER_DNS,
+        _RESOLVERS,
+        _POLICIES,
+        _RULES,
+        _HOOKS,
+        _TRACKING,
+    ),
     "dns": (_RESOLVERS, _NAMES, _CLUSTER_DNS, _RULES, _ROUTES, _NEIGHBOURS, _LINK),
-    "firewall": (_RULES, _HOOKS, _TRACKING, _ROUTES),
+    "firewall": (_RULES, _HOOKS, _POLICIES, _TRACKING, _ROUTES),
     "nic": (_LINK, _MESH, _DROPS, _MTU, _NEIGHBOURS, _SETTINGS),
     "loss": (_MESH, _DROPS, _HOOKS, _RULES, _ROUTES, _LINK, _QUEUES, _MTU, _HOST),
 }
