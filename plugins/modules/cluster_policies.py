@@ -14,8 +14,8 @@ author:
   - netops.fleet contributors (@netops-fleet)
 description:
   - Lists NetworkPolicies, pods, namespaces and nodes of a Kubernetes cluster through C(kubernetes.core.k8s_info), and writes what
-    policies ask of them to C(cluster.json) in the run's folder, mode 0600. Nothing of a pod's environment, commands or annotations
-    is kept, and nothing of the kubeconfig.
+    policies ask of them to C(cluster.json) in the run's folder, mode 0600. Nothing of a pod's environment, commands or
+    annotations is kept, and nothing of the kubeconfig.
   - M(netops.fleet.fleet_report) then says whether a policy denies the traffic that the run is about.
   - What cannot be read is a gap and no failure, also where the collection C(kubernetes.core) or the Python package
     C(kubernetes) is missing. Both are optional.
