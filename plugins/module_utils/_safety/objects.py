@@ -63,8 +63,9 @@ class Kind(NamedTuple):
 
     same: do two states mean the same? visitor: it comes and goes with something else (a module, a device), so one that is gone
     needs no way back, and one that was not there before cannot be taken away. shared: others put things of their own into it, so
-    the way back takes what it can and is not read back. late: it follows from others, and is put back after them. partly: did
-    writing the second state over the first yield the third, which is less than was asked for?
+    the way back takes what it can and is not read back. late: it follows from others, and is put back after them. restless:
+    a program of the host moves it as soon as it is nobody's. partly: did writing the second state over the first yield the third,
+    which is less than was asked for?
     """
 
     capture: Callable[[str], State]
@@ -73,6 +74,7 @@ class Kind(NamedTuple):
     visitor: bool = False
     shared: bool = False
     late: bool = False
+    restless: bool = False
     partly: Callable[[State, State, State], bool] = lambda _original, _wrote, _present: False
 
 
@@ -301,7 +303,7 @@ def _nics() -> dict[str, Kind]:
     from ansible_collections.netops.fleet.plugins.module_utils._safety import nic_objects
 
     return {
-        "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True),
+        "irq": Kind(nic_objects.capture_irq, nic_objects.put_irq, visitor=True, restless=True),
         "nic": Kind(nic_objects.capture_nic, nic_objects.put_nic, visitor=True),
         "irqbalance": Kind(nic_objects.capture_policy, nic_objects.put_policy),
     }

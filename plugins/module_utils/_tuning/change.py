@@ -89,8 +89,10 @@ def run(changer: Changer, state: str, check: bool, force: bool = False) -> dict[
             if changer.settle is not None:
                 changer.settle(work.changes)
             after = changer.study(found)
-            # A service that was started anew has what its unit says now, which may not be what it had once.
-            still = [one for one in after.changes if differs(one) and not (one.release and kind(one.target).shared)]
+            # A service that was started anew has what its unit says now, which may not be what it had once; irqbalance takes what
+            # is given back to it.
+            free = [one for one in after.changes if one.release and (kind(one.target).shared or kind(one.target).restless)]
+            still = [one for one in after.changes if differs(one) and one not in free]
             return after.errors + [f"{one.target} is {_said(one.before)}, wanted {_said(one.after)}" for one in still]
 
         with unbroken():
