@@ -242,6 +242,9 @@ def test_a_target_that_is_a_pod_is_asked_about_for_each_host() -> None:
     hosts["gpu-02"]["findings"] = [{"id": "target-unreachable"}]
     assert [hit.grade for hit in one.findings("gpu-02", hosts["gpu-02"])] == ["proven"], "and the host gets no answer"
     hosts["gpu-03"]["answer"] = {"verdict": "open"}
+    hosts["gpu-03"]["sections"]["probes"] = [{"kind": "udp", "target": "10.1.0.5:8000", "status": "no_answer"}]
+    assert [hit.grade for hit in one.findings("gpu-03", hosts["gpu-03"])] == ["likely"], "silence is no answer"
+    hosts["gpu-03"]["sections"]["probes"] = [{"kind": "tcp", "target": "10.1.0.5:8000", "status": "ok"}]
     assert one.findings("gpu-03", hosts["gpu-03"]) == [], "it connects: nobody enforces this"
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import shown_address
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import network_policy as policy
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
@@ -206,10 +207,11 @@ class Cluster:
         elif host != self._home():
             return []
         asked = policy.Question(sender, self._receiver, self._proto, self._port)
+        if own and _answered(evidence):
+            return []
         judged = policy.sides(self._kept["policies"], self._kept["namespaces"], asked)
         failed = own and any(one["id"] == "target-unreachable" for one in evidence["findings"])
-        reached = own and (evidence.get("answer") or {}).get("verdict") == "open"
-        return [] if reached else [self._denies(side, asked, failed) for side in judged if side.allowed is False]
+        return [self._denies(side, asked, failed) for side in judged if side.allowed is False]
 
     def _denies(self, side: policy.Side, asked: policy.Question, failed: bool) -> Finding:
         own = asked.receiver.pod if side.direction == "Ingress" else (asked.sender.pod if asked.sender else None)
@@ -255,6 +257,14 @@ class Cluster:
 
     def notes(self) -> list[str]:
         return [f"network policies: {clean(one['what'], 80)}: {one['why']}" for one in self._gaps[:10]]
+
+
+def _answered(evidence: dict[str, Any]) -> bool:
+    """Did the target answer this host? Silence is none, though a datagram may have arrived."""
+    target = evidence["target"]
+    place = shown_address(target["address"], target.get("port"))
+    probes = evidence["sections"].get("probes") or []
+    return any(one.get("target") == place and not one.get("peer") and one.get("status") == "ok" for one in probes)
 
 
 def _fix(side: policy.Side, asked: policy.Question, own: dict[str, Any]) -> list[str]:
