@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import installed, tunnels
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import flows, installed, tunnels
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import installed as reader
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import ovs, rdma
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
@@ -310,7 +311,8 @@ def test_ovs(tmp_path: Path, answer: bytes, wanted: list[tuple[str, str, str]]) 
     section = Section(None)
     with answering(tmp_path / "run/openvswitch/db.sock", answer) as asked:
         found = ovs.read(section, str(tmp_path))
-    assert not section.gaps and told(ovs=found) == wanted
+    assert [gap.what for gap in section.gaps] == ["installed.ovs.flows"], "nothing says where ovs-vswitchd listens"
+    assert told(ovs=found) == wanted
     assert {one["op"] for one in json.loads(asked[0])["params"][1:]} == {"select"}, "it is only read"
 
 
@@ -322,6 +324,84 @@ def test_ovs_that_answers_otherwise_is_a_gap(tmp_path: Path, answer: bytes) -> N
     with answering(tmp_path / "run/openvswitch/db.sock", answer):
         assert ovs.read(section, str(tmp_path)) is None
     assert [gap.what for gap in section.gaps] == ["installed.ovs"]
+
+
+#: What Open vSwitch 3.1.0 answered (bridge/dump-flows; userspace datapath) after three connections to 10.0.0.2:1678 were tried.
+OWN = """table_id=254, duration=5s, n_packets=0, n_bytes=0, priority=2,recirc_id=0,actions=drop
+table_id=254, duration=5s, n_packets=0, n_bytes=0, priority=0,reg0=0x1,actions=controller(reason=)
+table_id=254, duration=5s, n_packets=6, n_bytes=516, priority=0,reg0=0x2,actions=drop
+table_id=254, duration=5s, n_packets=0, n_bytes=0, priority=0,reg0=0x3,actions=drop
+"""
+NORMAL = "duration=5s, n_packets=0, n_bytes=0, priority=0,actions=NORMAL\n" + OWN
+DROPS = """duration=6s, n_packets=3, n_bytes=222, priority=100,tcp,tp_dst=1678,actions=drop
+duration=5s, n_packets=7, n_bytes=586, priority=0,actions=goto_table:3
+table_id=3, duration=5s, n_packets=0, n_bytes=0, priority=90,tcp,nw_dst=192.0.2.0/24,tp_dst=0x10/0xfff0,actions=drop
+""" + OWN  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "wanted"),
+    [
+        (OWN, None, ["ovs-bridge-empty"]),
+        (NORMAL, None, []),
+        (DROPS, None, []),
+        (DROPS, Target("tcp", 1678), ["ovs-flow-drops"]),
+        (DROPS, Target("tcp", 1678, "10.0.0.2"), ["ovs-flow-drops"]),
+        (DROPS, Target("udp", 1678), []),
+        (DROPS, Target("tcp", 17, "192.0.2.7"), []),
+    ],
+)
+def test_flows_of_ovs(tmp_path: Path, text: str, target: Target | None, wanted: list[str]) -> None:
+    section = Section(None)
+    rows = json.loads(database(mode="secure"))
+    rows["result"][1]["rows"].pop()  # one bridge, as the other end answers once
+    folder = tmp_path / "run/openvswitch"
+    with answering(folder / "db.sock", json.dumps(rows).encode()):
+        (folder / "ovs-vswitchd.pid").write_text("7\n", encoding="ascii")
+        with answering(folder / "ovs-vswitchd.7.ctl", json.dumps({"id": 1, "result": text, "error": None}).encode()) as asked:
+            found = ovs.read(section, str(tmp_path))
+    assert not section.gaps and json.loads(asked[0])["method"] == "bridge/dump-flows"
+    evidence = {**healthy(installed={"ovs": found}), "target": target.to_dict() if target else None}
+    got = flows.find(Facts(evidence))
+    assert [one.id for one in got] == wanted
+    if wanted == ["ovs-flow-drops"]:
+        assert got[0].fix[0].endswith("--strict del-flows br-int table=0,priority=100,tcp,tp_dst=1678")
+
+
+def test_flows_of_ovs_that_are_refused_are_a_gap(tmp_path: Path) -> None:
+    section = Section(None)
+    folder = tmp_path / "run/openvswitch"
+    with answering(folder / "db.sock", database()):
+        (folder / "ovs-vswitchd.pid").write_text("7\n", encoding="ascii")
+        found = ovs.read(section, str(tmp_path))
+    assert [gap.what for gap in section.gaps] == ["installed.ovs.flows"]
+    assert found and all(one["flows"] is None for one in found["bridges"])
+
+
+@pytest.mark.parametrize(
+    ("match", "target", "wanted"),
+    [
+        ("tcp,nw_dst=192.0.2.0/24,tp_dst=0x10/0xfff0", Target("tcp", 17, "192.0.2.7"), True),
+        ("tcp,nw_dst=192.0.2.0/24,tp_dst=0x10/0xfff0", Target("tcp", 32, "192.0.2.7"), False),
+        ("tcp,nw_dst=192.0.2.0/24,tp_dst=0x10/0xfff0", Target("tcp", 17, "192.0.3.7"), False),
+        ("tcp6,ipv6_dst=2001:db8::/64,tp_dst=443", Target("tcp", 443, "2001:db8::7"), True),
+        ("ip,nw_dst=192.0.2.11", Target("tcp", 443), True),
+        ("ip,nw_dst=192.0.2.12", Target("tcp", 443), False),
+        ("tcp,tp_src=443,tp_dst=443", Target("tcp", 443), False),
+        ("in_port=2", Target("tcp", 443), False),
+        ("", Target("tcp", 443), False),
+    ],
+)
+def test_which_flow_names_the_target(match: str, target: Target, wanted: bool) -> None:
+    assert flows.meets(match, target, ["192.0.2.11"]) is wanted
+
+
+def test_a_flow_of_the_usual_priority() -> None:
+    text = "duration=5s, n_packets=3, n_bytes=222, tcp,tp_dst=80,actions=drop\nnonsense\n"
+    assert ovs.flows(text) == {
+        "count": 1,
+        "drops": [{"table": 0, "priority": 32768, "match": "tcp,tp_dst=80", "packets": 3}],
+    }
 
 
 def test_an_ovs_tunnel_whose_other_end_is_gone() -> None:

@@ -83,6 +83,8 @@ LAYERS = (
     "tunnel-inside-itself",
     "tunnel-local-missing",
     "ovs-not-applied",
+    "ovs-bridge-empty",
+    "ovs-flow-drops",
     "ovs-port-broken",
     "ovs-tunnel-down",
     "overlay-peer-dead",

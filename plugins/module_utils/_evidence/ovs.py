@@ -4,7 +4,9 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """Open vSwitch, by its database's own protocol: bridges, controllers, ports and tunnels. Selects only; no tool is needed.
 
-Sources: RFC 7047 (OVSDB), ovs-vswitchd.conf.db(5)
+Flows are told by ovs-vswitchd over its own socket, whatever version of OpenFlow a bridge speaks.
+
+Sources: RFC 7047 (OVSDB), ovs-vswitchd.conf.db(5), bridge/dump-flows in ovs-vswitchd(8)
 """
 
 from __future__ import annotations
@@ -29,11 +31,15 @@ _TABLES: dict[str, tuple[str, ...]] = {
 #: Options of an interface that say where its tunnel leads.
 _OPTIONS = ("remote_ip", "local_ip", "key", "dst_port")
 MOST = 2048
+_MOST_BRIDGES, _MOST_DROPS = 64, 256
+#: Tables and priorities of flows that the switch makes for itself.
+_OWN_TABLE, _MOST_PRIORITY, _USUAL_PRIORITY = 254, 65535, 32768
 
 
 def read(section: Section, root: str = "/") -> dict[str, Any] | None:
-    """``{version, behind, bridges: [{name, fail_mode, controllers: [{target, connected}]}], interfaces: [{name, type, error,
-    link_state, options, bfd, cfm_fault}]}``; null where no database answers. behind: changes that the switch did not make yet.
+    """``{version, behind, bridges: [{name, fail_mode, controllers: [{target, connected}], flows}], interfaces: [{name, type,
+    error, link_state, options, bfd, cfm_fault}]}``; null where no database answers. behind: changes that the switch did not make
+    yet. flows: see flows(); null where they could not be read.
     """
     paths = [os.path.join(root, path) for path in ("run/openvswitch/db.sock", "var/run/openvswitch/db.sock")]
     path = next((one for one in paths if os.path.exists(one)), None)
@@ -51,13 +57,69 @@ def read(section: Section, root: str = "/") -> dict[str, Any] | None:
     if len(found["interfaces"]) > MOST:
         section.gap("installed.ovs", f"{MOST} of {len(found['interfaces'])} interfaces kept")
         found["interfaces"] = found["interfaces"][:MOST]
+    _flows(section, os.path.dirname(path), found["bridges"])
     return found
+
+
+def _flows(section: Section, folder: str, bridges: list[dict[str, Any]]) -> None:
+    """Of each bridge, into it."""
+    pid = procfs.text_or_none(os.path.join(folder, "ovs-vswitchd.pid"))
+    if not bridges:
+        return
+    if pid is None or not pid.strip().isdigit():
+        section.gap("installed.ovs.flows", f"{folder}/ovs-vswitchd.pid does not say where ovs-vswitchd listens")
+        return
+    path = os.path.join(folder, f"ovs-vswitchd.{pid.strip()}.ctl")
+    if len(bridges) > _MOST_BRIDGES:
+        section.gap("installed.ovs.flows", f"{_MOST_BRIDGES} of {len(bridges)} bridges asked")
+    for bridge in bridges[:_MOST_BRIDGES]:
+        try:
+            bridge["flows"] = flows(str(_ask(path, "bridge/dump-flows", [bridge["name"]])))
+        except OSError as error:
+            # The next one would be waited for as long.
+            section.gap("installed.ovs.flows", procfs.reason(error, path))
+            return
+        except ValueError as error:
+            section.gap("installed.ovs.flows", f"{bridge['name']}: {error}"[:200])
+
+
+def flows(text: str) -> dict[str, Any]:
+    """``{count, drops: [{table, priority, match, packets}]}`` of bridge/dump-flows. Without the switch's own flows.
+
+    drops: flows that do nothing but drop and have dropped, those with the most packets.
+    """
+    count, drops = 0, []
+    for line in text.splitlines():
+        told, counted, rest = line.partition(", n_bytes=")
+        head = dict(one.partition("=")[::2] for one in told.split(", "))
+        packets, table = procfs.decimal(head.get("n_packets", "")), procfs.decimal(head.get("table_id", "0"))
+        what, acts, actions = rest.partition(", ")[2].partition(",actions=")
+        if not counted or not acts or packets is None or table in (None, _OWN_TABLE):
+            continue
+        match = [one for one in what.split(",") if one.strip()]
+        # The usual priority is not printed.
+        said = [one.partition("=")[2] for one in match if one.startswith("priority=")]
+        priority = procfs.decimal(said[0]) if said else _USUAL_PRIORITY
+        if priority is None or priority > _MOST_PRIORITY:
+            continue
+        count += 1
+        if packets and actions.strip() == "drop":
+            kept = ",".join(one for one in match if not one.startswith("priority="))
+            drops.append({"table": table, "priority": priority, "match": kept[:400], "packets": packets})
+    drops.sort(key=lambda one: -one["packets"])
+    return {"count": count, "drops": drops[:_MOST_DROPS]}
 
 
 def _select(path: str) -> dict[str, list[dict[str, Any]]]:
     """Rows by table. Raises OSError, ValueError."""
     asked = [{"op": "select", "table": name, "where": [], "columns": list(columns)} for name, columns in _TABLES.items()]
-    request = {"method": "transact", "params": ["Open_vSwitch", *asked], "id": 1}
+    result = _ask(path, "transact", ["Open_vSwitch", *asked])
+    return {name: result[at]["rows"] for at, name in enumerate(_TABLES)}
+
+
+def _ask(path: str, method: str, params: list[Any]) -> Any:
+    """The result of one call. Raises OSError, ValueError."""
+    request = {"method": method, "params": params, "id": 1}
     deadline = time.monotonic() + _SECONDS
     text = ""
     decoder = json.JSONDecoder()
@@ -83,7 +145,7 @@ def _select(path: str) -> dict[str, list[dict[str, Any]]]:
                 continue  # the end of an inner object
             if answer.get("error"):
                 raise ValueError(redact(json.dumps(answer["error"]), 200))
-            return {name: answer["result"][at]["rows"] for at, name in enumerate(_TABLES)}
+            return answer["result"]
     raise ValueError("no whole answer")
 
 
@@ -117,6 +179,7 @@ def shape(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                 "controllers": [
                     {"target": redact(str(each["target"]), 80), "connected": bool(each["is_connected"])} for each in mine
                 ],
+                "flows": None,
             }
         )
     interfaces = []
