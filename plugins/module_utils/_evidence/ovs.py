@@ -88,7 +88,8 @@ def flows(text: str) -> dict[str, Any]:
 
     drops: flows that do nothing but drop and have dropped, those with the most packets.
     """
-    count, drops = 0, []
+    count = 0
+    drops: list[dict[str, Any]] = []
     for line in text.splitlines():
         told, counted, rest = line.partition(", n_bytes=")
         head = dict(one.partition("=")[::2] for one in told.split(", "))
