@@ -70,7 +70,7 @@ class ActionModule(ActionBase):
         if answer.get("failed"):
             said = " ".join(str(answer.get("msg") or answer.get("module_stderr") or "it gave no reason").split())
             if "required Python library" in said:
-                said = f"{said.split('. ')[0]}; pip install kubernetes, for the Python that runs Ansible"
+                said = f"{said.partition('. ')[0]}; pip install kubernetes, for the Python that runs Ansible"
             raise cluster.ClusterError(f"{kind} could not be listed: {clean(said, 400)}")
         if answer.get("api_found") is False:
             return None

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import iptables_parts, model
@@ -44,7 +45,7 @@ class Sets:
         self._nft = {(one.family, one.table, one.name): one for one in sets if one.backend == model.NFT}
         self._ipset = {one.name: one for one in sets if one.backend == model.IPSET}
         self._indexes: dict[tuple[int, str], Index | Nested | OnInterfaces] = {}
-        self._anonymous: dict[tuple[int, str], Index] = {}
+        self._anonymous: dict[tuple[int, str], tuple[list[Any], Index]] = {}
 
     def find(self, rule: model.Rule, name: str) -> model.Set | None:
         if rule.backend in (model.IPTABLES_NFT, model.IPTABLES_LEGACY):
@@ -109,20 +110,21 @@ class Sets:
 
     def mapped(self, part: model.VerdictMap, entries: list[tuple[Any, model.Verdict]], packet: Packet) -> tuple[Answer, int]:
         """(True, which entry), (False, -1), or (None, -1)."""
-        return self._index_of(part.left, id(entries), [key for key, _verdict in entries]).find(packet)
+        return self._index_of(part.left, entries, lambda: [key for key, _verdict in entries]).find(packet)
 
     def value(self, left: str, entries: list[list[Any]], packet: Packet) -> tuple[Answer, int]:
         """As ``mapped``, of a map that gives values."""
-        return self._index_of(left, id(entries), [one[0] for one in entries]).find(packet)
+        return self._index_of(left, entries, lambda: [one[0] for one in entries]).find(packet)
 
     def anonymous(self, match: model.Match, values: list[Any], packet: Packet) -> Answer:
-        return self._index_of(match.left, id(values), values).find(packet)[0]
+        return self._index_of(match.left, values, lambda: values).find(packet)[0]
 
-    def _index_of(self, left: str, key: int, values: list[Any]) -> Index:
-        index = self._anonymous.get((key, left))
-        if index is None:
-            index = self._anonymous[key, left] = Index(left, values)
-        return index
+    def _index_of(self, left: str, owner: list[Any], values: Callable[[], list[Any]]) -> Index:
+        """owner: the list that the values are of. It is kept: another list may get the place in memory of one that is gone."""
+        known = self._anonymous.get((id(owner), left))
+        if known is None:
+            known = self._anonymous[id(owner), left] = owner, Index(left, values())
+        return known[1]
 
 
 def _with_netmask(found: model.Set) -> list[Any] | None:

@@ -182,7 +182,6 @@ class Cluster:
 
     def _home(self) -> str | None:
         """The host whose finding it is: the node of the receiving pod, of the sending one, or the first."""
-        assert self._receiver is not None
         for end in (self._receiver, self._sender):
             node = end.pod["node"] if end is not None and end.pod is not None else None
             found = next((host for host, (_addresses, own) in self._hosts.items() if node and own == node), None)
@@ -215,7 +214,8 @@ class Cluster:
 
     def _denies(self, side: policy.Side, asked: policy.Question, failed: bool) -> Finding:
         own = asked.receiver.pod if side.direction == "Ingress" else (asked.sender.pod if asked.sender else None)
-        assert own is not None
+        if own is None:
+            raise ValueError("only a pod is selected by a policy")
         flannel = own["node"] in self._unenforced
         traffic = f"{asked.protocol.lower()}/{asked.port}"
         who = "anything" if asked.sender is None else asked.sender.name

@@ -208,7 +208,8 @@ def _side(
     own: End,
     other: End | None,
 ) -> Side:
-    assert own.pod is not None
+    if own.pod is None:
+        raise ValueError("only a pod is selected by a policy")
     side = Side(direction, own.name, None)
     isolated: list[Truth] = []
     lets: list[Truth] = []
