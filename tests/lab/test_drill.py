@@ -186,7 +186,7 @@ def test_a_killed_controller_leaves_no_fault_behind(pair: Pair, tmp_path: Path) 
     """The host reverts alone, and a second drill is refused while the first one's fault is there."""
     wish = {
         "lvs_drill_scenario": "kill_backend", "lvs_drill_target": pair.second.name, "lvs_drill_address": pair.second.address,
-        "lvs_drill_hold": 40, "lvs_drill_grace": 1,
+        "lvs_drill_hold": 15, "lvs_drill_grace": 1,
     }  # fmt: skip
     argv, environ = pair.command(tmp_path, **wish)
     with (tmp_path / "log").open("wb") as log:
