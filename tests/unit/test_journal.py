@@ -123,7 +123,7 @@ def test_the_journals_own_command_has_every_kind(tmp_path: Path) -> None:
     """Kinds are imported when they are met; on a host without the collection they must be in the package."""
     from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, objects, portable
 
-    package = portable.install(str(tmp_path / "folder"), "journal.pyz", cli)
+    package = portable.install(str(tmp_path / "folder"), "journal.pyz", cli.__name__)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.netops.fleet.plugins.module_utils._safety import objects\n"

@@ -194,13 +194,14 @@ def test_policies() -> None:
 @pytest.mark.parametrize("program", [irq, nic], ids=["irq", "nic"])
 def test_the_boot_s_program_needs_only_python(program: Any, tmp_path: Path) -> None:
     path = tmp_path / "program.pyz"
-    path.write_bytes(portable.build(program))
+    path.write_bytes(portable.build(program.__name__))
     bare = {"PATH": "/usr/bin", "HOME": str(tmp_path)}
     said = subprocess.run(
         [sys.executable, "-I", str(path), "--folder", str(tmp_path)], capture_output=True, text=True, env=bare, check=False
     )
     assert said.returncode == 1 and "holds no options; run the module first" in said.stderr
-    late = "from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, files, lock, portable"
+    wanted = "cli, deadman, files, lock, portable, release, rollback"
+    late = f"from ansible_collections.netops.fleet.plugins.module_utils._safety import {wanted}"
     code = f"import sys; sys.path.insert(0, {str(path)!r}); {late}"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, cwd=tmp_path, env=bare)
 

@@ -11,7 +11,7 @@ import select
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # A login shell's PATH often lacks the sbin directories, where most network tools live.
 SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -20,8 +20,7 @@ SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/s
 MAX_BYTES = 256 * 1024 * 1024
 
 
-@dataclass
-class Result:
+class Result(NamedTuple):
     """What a tool said.
 
     rc: exit status; -1 when it could not be started, -2 when it ran past its time.

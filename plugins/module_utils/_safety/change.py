@@ -24,11 +24,17 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, objects, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, objects
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 
+if TYPE_CHECKING:
+    # Ansible sends what it sees imported. The journal's command is packed from its text (portable.py) and never imported here.
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import cli  # noqa: F401
+
+#: The journal's command in its folder, and the module it is made of.
+_COMMAND = ("journal.pyz", "ansible_collections.netops.fleet.plugins.module_utils._safety.cli")
 #: Seconds to wait for a change that is about to end, such as a step of adaptive buffers; a longer one is refused.
 PATIENCE = 3.0
 #: Seconds after its deadline from which on a dead-man's timer is dead itself.
@@ -142,9 +148,9 @@ def apply(
     seconds: of the dead-man's timer, set when one of them cuts; 0 sets none. left: reads again, what still differs, a sentence
     each. along: what changes by itself when a difference is written. Raises ChangeError; then what was written is taken back.
     """
-    from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, portable
+    from ansible_collections.netops.fleet.plugins.module_utils._safety import portable
 
-    application = portable.install(found.folder, deadman.APPLICATION, cli)
+    application = portable.install(found.folder, *_COMMAND)
     writes: list[Write] = []
     for change in changes:
         writes += along(change)
@@ -152,6 +158,8 @@ def apply(
     cuts = bool(seconds) and any(change.cuts for change in changes)
     change_id = found.begin(owner, writes)
     if cuts:
+        from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, rollback
+
         try:
             deadman.arm(found.folder, change_id, seconds, application)
         except deadman.DeadmanError as error:
@@ -183,6 +191,8 @@ def apply(
         except (objects.ObjectError, OSError) as error:
             problems = [f"it could not be read again: {error}"]
     if problems:
+        from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, rollback
+
         steps = rollback.undo(found, [change_id], note="it did not take")
         deadman.settle(found.folder, found)
         kept = rollback.failed(steps) + rollback.foreign(steps)

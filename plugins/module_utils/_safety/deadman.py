@@ -27,7 +27,6 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety import files,
 TIMER = "netops-fleet-deadman"
 BOOT_UNIT = "/etc/systemd/system/netops-fleet-deadman-boot.service"
 _BOOT_LINK = "/etc/systemd/system/sysinit.target.wants/netops-fleet-deadman-boot.service"
-APPLICATION = "journal.pyz"
 
 _BOOT_TEXT = """# Written by netops.fleet while a change waits for its confirmation; removed with it.
 [Unit]

@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, partly, same
@@ -48,8 +48,7 @@ class JournalError(Exception):
     """The journal cannot be read or written; nothing was changed on the host."""
 
 
-@dataclass
-class Entry:
+class Entry(NamedTuple):
     """One object that is not at its original. wrote: states given to it since, oldest first.
 
     change, owner, time: of the change that touched it first.
@@ -60,7 +59,7 @@ class Entry:
     change: str
     owner: str
     time: float
-    wrote: list[dict[str, Any] | None] = field(default_factory=list)
+    wrote: list[dict[str, Any] | None]
 
     def ours(self, present: dict[str, Any] | None) -> bool:
         return any(
@@ -161,10 +160,10 @@ class Journal:
             if operation == "original":
                 if target not in self.live:
                     change = self.changes[-1] if self.changes else Change("", "", 0.0, "")
-                    self.live[target] = Entry(target, line["state"], change.id, change.owner, change.time)
+                    self.live[target] = Entry(target, line["state"], change.id, change.owner, change.time, [])
             elif operation == "wrote":
                 entry = self.live[target]
-                entry.wrote = [one for one in entry.wrote if not same(target, one, line["state"])][1 - _MAX_WROTE :]
+                entry.wrote[:] = [one for one in entry.wrote if not same(target, one, line["state"])][1 - _MAX_WROTE :]
                 entry.wrote.append(line["state"])
                 if self.changes and not self.changes[-1].folded:
                     self.changes[-1].writes.append((target, line.get("before"), line["state"]))

@@ -4,44 +4,40 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """The collection's own host code as one file that runs with the host's Python alone, for timers that outlive Ansible.
 
-The same source that runs now is packed: from the module's archive under Ansible, from the folder in a checkout.
+The same source that runs now is packed: from the module's archive under Ansible, from the folder in a checkout. It is read, not
+imported: each module that is compiled for nothing costs every run on every host.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import io
 import os
+import re
 import zipfile
-from types import ModuleType
+from collections.abc import Iterator
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files
 
-_PREFIX = "ansible_collections.netops.fleet.plugins.module_utils."
+_IMPORT = re.compile(r"^from (ansible_collections\.netops\.fleet\.plugins\.module_utils[\w.]*) import (\([^)]*\)|[^(\n]*)", re.M)
 _MAIN = "import sys\nfrom {name} import main\nsys.exit(main(sys.argv[1:]))\n"
 #: Zip cannot hold an earlier time; a fixed one makes equal sources equal files.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build(program: ModuleType) -> bytes:
-    """A zip application whose program is ``main(arguments)`` of module ``program``, with all that it imports at module level.
+def build(program: str) -> bytes:
+    """A zip application whose program is ``main(arguments)`` of the module ``program``, with all that it imports at module level.
 
-    The module is given, not named: Ansible sends what it sees imported. Raises ImportError.
+    Ansible sends only what it sees imported: whoever names a program has an import of it too. Raises ImportError.
     """
-    name = program.__name__
-    wanted = [name]
+    wanted = [program]
     sources: dict[str, str] = {}
     while wanted:
         current = wanted.pop()
-        if current in sources:
-            continue
-        module = importlib.import_module(current)
-        sources[current] = _source(module)
-        for value in vars(module).values():
-            other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            if isinstance(other, str) and other.startswith(_PREFIX):
-                wanted.append(other)
-    content = {"__main__.py": _MAIN.format(name=name)}
+        if current not in sources:
+            sources[current] = _source(current)
+            wanted.extend(_imports(sources[current]))
+    content = {"__main__.py": _MAIN.format(name=program)}
     for full, source in sources.items():
         parts = full.split(".")
         for depth in range(1, len(parts)):
@@ -54,15 +50,28 @@ def build(program: ModuleType) -> bytes:
     return stream.getvalue()
 
 
-def _source(module: ModuleType) -> str:
-    loader = getattr(module, "__loader__", None)
-    source = loader.get_source(module.__name__) if loader is not None and hasattr(loader, "get_source") else None
+def _imports(source: str) -> Iterator[str]:
+    """Full names of the collection's modules that are imported at module level."""
+    for base, names in _IMPORT.findall(source):
+        spec = importlib.util.find_spec(base)
+        if spec is None or spec.submodule_search_locations is None:
+            yield base
+            continue
+        for name in re.sub(r"#.*", "", names).strip("()").split(","):
+            if name.strip():
+                yield f"{base}.{name.split()[0]}"
+
+
+def _source(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    loader = None if spec is None else spec.loader
+    source = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
     if not isinstance(source, str):
-        raise ImportError(f"the source of {module.__name__} cannot be found")
+        raise ImportError(f"the source of {name} cannot be found")
     return source
 
 
-def install(folder: str, file: str, program: ModuleType) -> str:
+def install(folder: str, file: str, program: str) -> str:
     """Put the application of ``program`` into ``folder`` unless the same is there; returns its path. Raises OSError."""
     path = os.path.join(folder, file)
     data = build(program)

@@ -123,7 +123,7 @@ def _entries_of(journal: Journal, changes: Sequence[str]) -> list[Entry]:
         if found.folded:
             raise JournalError(f"{journal.path}: change {change} is too old to be taken back alone; roll back to the originals")
         for target, before, state in found.writes:
-            entry = entries.setdefault(target, Entry(target, before, found.id, found.owner, found.time))
+            entry = entries.setdefault(target, Entry(target, before, found.id, found.owner, found.time, []))
             entry.wrote.append(state)
     return list(entries.values())
 

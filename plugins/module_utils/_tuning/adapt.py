@@ -15,8 +15,7 @@ times the free share. In between nothing moves. A move needs two samples in a ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 WEIGHTS = {"packet_size": 0.30, "arrival_rate": 0.50, "memory": 0.20}
 FREE = 0.70
@@ -30,8 +29,7 @@ _MSS = 1448.0
 _LEAST_FACTOR = 0.25
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """packets, octets: within ``seconds``. memory_free: 0 to 1. tcp_pressure: TCP uses more memory than tcp_mem's second mark."""
 
     seconds: float
@@ -41,8 +39,7 @@ class Sample:
     tcp_pressure: bool = False
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What is remembered between samples. wish: grow, shrink or hold; agreed: samples in a row with it; rest: samples to pass."""
 
     wish: str = "hold"
@@ -59,8 +56,7 @@ class State:
         return cls(str(found["wish"]), int(found.get("agreed") or 0), int(found.get("rest") or 0))
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """value: the maximum from now on, bytes. moved: it differs from the present one. why: numbers."""
 
     value: int

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from typing import Any, TextIO
 
-from ansible_collections.netops.fleet.plugins.module_utils._kernel import sysctl
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files, journal, lock, objects, portable
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, file_state
@@ -57,9 +58,29 @@ def settings(options: Any) -> dict[str, Any]:
 
 def measure(window: float) -> adapt.Sample:
     """One sample. Taken without the lock, so that nobody waits for it."""
-    before, started = host.traffic(), time.monotonic()
+    before, started = traffic(), time.monotonic()
     time.sleep(window)
-    return host.sample(time.monotonic() - started, before, host.traffic())
+    return sampled(time.monotonic() - started, before, traffic())
+
+
+def traffic() -> tuple[int, int]:
+    """(packets, octets) of this network namespace since it was made, both directions."""
+    snmp = procfs.paired_tables(procfs.text_or_none("/proc/net/snmp") or "")
+    extended = procfs.paired_tables(procfs.text_or_none("/proc/net/netstat") or "")
+    tcp, octets = snmp.get("Tcp", {}), extended.get("IpExt", {})
+    return tcp.get("InSegs", 0) + tcp.get("OutSegs", 0), octets.get("InOctets", 0) + octets.get("OutOctets", 0)
+
+
+def sampled(seconds: float, before: tuple[int, int], after: tuple[int, int]) -> adapt.Sample:
+    """One sample of adaptive buffers; a counter that was reset counts as nothing."""
+    packets, octets = max(0, after[0] - before[0]), max(0, after[1] - before[1])
+    pressure = host.tcp_pressure()
+    used = 0
+    for line in (procfs.text_or_none("/proc/net/sockstat") or "").splitlines():
+        match = re.match(r"TCP:.* mem (\d+)", line)
+        if match:
+            used = int(match.group(1))
+    return adapt.Sample(seconds, packets, octets, host.memory()[1], pressure is not None and used > pressure)
 
 
 def decide(folder: str, how: dict[str, Any], sample: adapt.Sample, found: journal.Journal, remember: bool) -> dict[str, str]:
@@ -121,7 +142,7 @@ def timer_changes(folder: str, interval: int) -> list[Difference]:
 
 def install(options: Any) -> None:
     """The program and its settings. Raises OSError."""
-    portable.install(options.folder, "adapt.pyz", sys.modules[__name__])
+    portable.install(options.folder, "adapt.pyz", __name__)
     kept = load(options.folder)
     if kept.get("settings") != settings(options):
         _save(options.folder, {**kept, "settings": settings(options)})

@@ -14,7 +14,7 @@ One flow's window ends at 65535 << 14 bytes (RFC 7323), so beyond 1 GiB in fligh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: The largest window of one flow, RFC 7323: 65535 << 14.
 MAX_WINDOW = 1073725440
@@ -25,8 +25,7 @@ _STEP = 65536
 START_LOW, START_HIGH = 65536, 1 << 20
 
 
-@dataclass(frozen=True)
-class Path:
+class Path(NamedTuple):
     """A group of peers. rtt_ms: round trip. mbit: bandwidth on the way there, at most the link's own."""
 
     name: str
@@ -34,8 +33,7 @@ class Path:
     mbit: float
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """maximum, start: bytes. why: the formula with its numbers. notes: what the reader should know beside it."""
 
     maximum: int

@@ -20,7 +20,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import sysctl
 
@@ -28,8 +28,7 @@ FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/li
 _MAX_FILE = 1 << 20
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One assignment. value: as in the file, white space folded; None when it is computed. certain: it will be written."""
 
     name: str

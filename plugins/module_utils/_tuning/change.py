@@ -9,8 +9,7 @@ A changer gives its name and ``study``, which reads the host and plans. Differen
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +25,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety.change import
     overdue,
     unbroken,
 )
-from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, kind
+from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import kind
+from ansible_collections.netops.fleet.plugins.module_utils._safety.release import released
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import diff
 
 __all__ = ["ChangeError", "Changer", "Work", "back", "released", "run"]
@@ -64,7 +64,7 @@ def run(changer: Changer, state: str, check: bool, force: bool = False) -> dict[
     Raises ChangeError, lock.Busy, journal.JournalError, objects.ObjectError.
     """
     if state == "absent":
-        return back(changer, check, force)
+        return back(changer.owner, changer.folder, check, force)
     if check or state == "planned":
         work = changer.study(journal.Journal(changer.folder))
         _refuse(work)
@@ -126,19 +126,19 @@ def _said(state: dict[str, Any] | None) -> str:
     return ", ".join(f"{name} {value}" for name, value in state.items() if name not in ("mode", "uid", "gid"))
 
 
-def back(changer: Changer, check: bool, force: bool) -> dict[str, Any]:
-    """state: absent. Everything this changer changed returns to its original."""
+def back(owner: str, folder: str, check: bool, force: bool) -> dict[str, Any]:
+    """state: absent. Everything that ``owner`` changed returns to its original. Raises as run() does."""
     if check:
-        steps = rollback.preview(journal.Journal(changer.folder), changer.owner, force)
-    elif not rollback.select(journal.Journal(changer.folder), changer.owner):
+        steps = rollback.preview(journal.Journal(folder), owner, force)
+    elif not rollback.select(journal.Journal(folder), owner):
         steps = []
     else:
         from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
 
-        with lock.Lock(changer.folder, changer.owner, wait=PATIENCE), unbroken():
-            found = journal.Journal(changer.folder)
-            steps = rollback.run(found, changer.owner, force, note="state absent")
-            deadman.settle(changer.folder, found)
+        with lock.Lock(folder, owner, wait=PATIENCE), unbroken():
+            found = journal.Journal(folder)
+            steps = rollback.run(found, owner, force, note="state absent")
+            deadman.settle(folder, found)
     failed = rollback.failed(steps)
     if failed:
         raise ChangeError(f"Not everything is at its original: {'; '.join(failed)}", steps=[step.to_dict() for step in steps])
@@ -149,29 +149,3 @@ def back(changer: Changer, check: bool, force: bool) -> dict[str, Any]:
         "diff": diff(changes),
         "warnings": [f"left alone: {line}; force: true restores it too" for line in rollback.foreign(steps)],
     }
-
-
-def released(found: journal.Journal, owner: str, keep: Collection[Object], own_names: Collection[str] = ()) -> list[Difference]:
-    """What an earlier run changed and this one does not want: back to its original, if nobody else changed it since.
-
-    own_names: names of files of this collection; a folder with others in it stays.
-    """
-    entries = [entry for entry in found.live.values() if entry.owner == owner and entry.target not in keep]
-    present, _why = rollback.look(entries)
-    changes = []
-    for step in rollback.plan(entries, present):
-        if step.target.kind == "dir" and _shared(step.target.name, own_names):
-            continue
-        if step.verdict in ("restore", "already"):
-            # What is not there any more needs no write.
-            after = step.original if step.verdict == "restore" else step.present
-            changes.append(Difference(step.target, step.present, after, release=True))
-    return changes
-
-
-def _shared(folder: str, own_names: Collection[str]) -> bool:
-    """Do others keep files in a folder that this collection made?"""
-    try:
-        return bool(set(os.listdir(folder)) - set(own_names))
-    except OSError:
-        return False

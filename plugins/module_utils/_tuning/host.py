@@ -14,7 +14,6 @@ from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import modules, netlink, parameters, procfs, sockdiag, sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import limits
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.adapt import Sample
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.sysctl_plan import Present
 
 _SO_ZEROCOPY = 60
@@ -205,23 +204,3 @@ def stale(backlog: int | None, was: int | None, nofile: int | None, services: It
 def _nofile(pid: int) -> int | None:
     content = procfs.text_or_none(f"/proc/{pid}/limits")
     return None if content is None else limits.soft_nofile(content)
-
-
-def traffic() -> tuple[int, int]:
-    """(packets, octets) of this network namespace since it was made, both directions."""
-    snmp = procfs.paired_tables(procfs.text_or_none("/proc/net/snmp") or "")
-    extended = procfs.paired_tables(procfs.text_or_none("/proc/net/netstat") or "")
-    tcp, octets = snmp.get("Tcp", {}), extended.get("IpExt", {})
-    return tcp.get("InSegs", 0) + tcp.get("OutSegs", 0), octets.get("InOctets", 0) + octets.get("OutOctets", 0)
-
-
-def sample(seconds: float, before: tuple[int, int], after: tuple[int, int]) -> Sample:
-    """One sample of adaptive buffers; a counter that was reset counts as nothing."""
-    packets, octets = max(0, after[0] - before[0]), max(0, after[1] - before[1])
-    pressure = tcp_pressure()
-    used = 0
-    for line in (procfs.text_or_none("/proc/net/sockstat") or "").splitlines():
-        match = re.match(r"TCP:.* mem (\d+)", line)
-        if match:
-            used = int(match.group(1))
-    return Sample(seconds, packets, octets, memory()[1], pressure is not None and used > pressure)

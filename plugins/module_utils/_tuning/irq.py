@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
@@ -260,7 +259,7 @@ def _remember(options: Options, unmovable: Collection[str]) -> None:
 def _prepare(options: Options, unmovable: Collection[str]) -> None:
     _remember(options, unmovable)
     if options.persist and objects.systemd():
-        portable.install(options.folder, AGAIN.program, sys.modules[__name__])
+        portable.install(options.folder, AGAIN.program, __name__)
 
 
 def _probe(options: Options) -> set[str]:

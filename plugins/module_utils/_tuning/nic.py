@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,7 +200,7 @@ def run(
     def prepare() -> None:
         reapply.save(options.folder, _MEMORY, kept)
         if options.persist and objects.systemd():
-            portable.install(options.folder, AGAIN.program, sys.modules[__name__])
+            portable.install(options.folder, AGAIN.program, __name__)
 
     changer = Changer(OWNER, lambda found: study(options, found, boot), options.folder, prepare=prepare, deadman=options.deadman)
     result = change.run(changer, state, check, force)

@@ -242,7 +242,7 @@ def _install(options: Options) -> None:
     from ansible_collections.netops.fleet.plugins.module_utils._tuning import pages_boot
 
     try:
-        portable.install(options.folder, PROGRAM, pages_boot)
+        portable.install(options.folder, PROGRAM, pages_boot.__name__)
     except (OSError, ImportError) as error:
         raise ChangeError(f"Nothing was changed. {options.folder}/{PROGRAM}: {error}") from None
 

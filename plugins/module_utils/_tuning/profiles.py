@@ -9,7 +9,8 @@ Sizes and queues only rise: the floor is what the kernel had before the collecti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import bdp
 
@@ -21,8 +22,7 @@ _FS = "Documentation/admin-guide/sysctl/fs.rst"
 _CT = "Documentation/networking/nf_conntrack-sysctl.rst"
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """What a profile assumes where nothing is declared. connections: held at once; flows: filling their window at once."""
 
     connections: int
@@ -71,8 +71,7 @@ class Facts:
     keepalive: tuple[int, int, int] | None = None
 
 
-@dataclass(frozen=True)
-class Want:
+class Want(NamedTuple):
     """One wanted parameter. why: formula with numbers. source: where the reason is written. origin: profile or explicit."""
 
     name: str
@@ -82,10 +81,9 @@ class Want:
     origin: str = "profile"
 
 
-@dataclass
-class Wanted:
-    wants: list[Want] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+class Wanted(NamedTuple):
+    wants: list[Want]
+    notes: list[str]
 
 
 def make(profile: str, facts: Facts) -> Wanted:
@@ -108,10 +106,10 @@ class _Maker:
     def __init__(self, profile: str, facts: Facts) -> None:
         use = USES[profile]
         self.profile, self.facts = profile, facts
-        self.use = replace(use, parts=facts.parts or use.parts, keepalive=facts.keepalive or use.keepalive)
+        self.use = use._replace(parts=facts.parts or use.parts, keepalive=facts.keepalive or use.keepalive)
         self.connections = facts.connections or self.use.connections
         self.flows = facts.flows or self.use.flows
-        self.wanted = Wanted()
+        self.wanted = Wanted([], [])
 
     def have(self, name: str) -> bool:
         return self.facts.originals.get(name) is not None
@@ -149,7 +147,7 @@ class _Maker:
                 f"as large as {name}'s maximum, for programs that set their buffers themselves (it does not bound {name})",
                 f"T03; {_NET}",
             )
-            self.wanted.notes += [f"net.ipv4.{name}: {note}" for note in found.notes]
+            self.wanted.notes.extend(f"net.ipv4.{name}: {note}" for note in found.notes)
         self.put("net.ipv4.tcp_moderate_rcvbuf", 1, "the kernel sizes receive buffers within tcp_rmem by itself", _IP)
         self.put("net.ipv4.tcp_window_scaling", 1, "without it no window is larger than 64 KB", f"{_IP}; RFC 7323")
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +83,7 @@ class Plan:
     file: str = ""
 
 
-def merge(profile: list[Want], explicit: dict[str, str]) -> list[Want]:
+def merge(profile: list[Want], explicit: Mapping[str, str]) -> list[Want]:
     """Explicit keys beat the profile; the order is the profile's, then theirs."""
     wants = [want for want in profile if want.name not in explicit]
     told = {want.name: want for want in profile}

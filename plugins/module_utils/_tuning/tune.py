@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import parameters, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, lock, objects, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, lock, objects
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import (
     PATIENCE,
     ChangeError,
@@ -29,6 +29,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._safety.change import
     unbroken,
 )
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
+from ansible_collections.netops.fleet.plugins.module_utils._safety.release import released
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     bdp,
     boot_order,
@@ -37,7 +38,6 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning import (
     profiles,
     sysctl_plan,
 )
-from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import released
 
 OWNER = "sysctl_tuning"
 TuneError = ChangeError
@@ -78,15 +78,14 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-@dataclass
-class Options:
+class Options(NamedTuple):
     """Units as in the module's documentation. folder: of the journal."""
 
     state: str = "present"
     profile: str = "own"
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = MappingProxyType({})
     link_mbit: float | None = None
-    paths: list[dict[str, Any]] = field(default_factory=list)
+    paths: Sequence[dict[str, Any]] = ()
     connections: int | None = None
     flows: int | None = None
     neighbours: int | None = None
@@ -95,7 +94,7 @@ class Options:
     missing: str = "skip"
     persist: bool = True
     nofile: int | None = None
-    services: list[str] = field(default_factory=list)
+    services: Sequence[str] = ()
     pam: bool = False
     adapt: bool = False
     adapt_window: float = 5.0
@@ -185,8 +184,7 @@ def _settings(given: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-@dataclass
-class Work:
+class Work(NamedTuple):
     """One reading of the host against the options. stale: programs that keep old limits."""
 
     plan: sysctl_plan.Plan
@@ -362,7 +360,9 @@ def _matching(pattern: str) -> list[str]:
 def run(options: Options, check: bool) -> dict[str, Any]:
     """What the module returns. Raises TuneError, lock.Busy, journal.JournalError."""
     if options.state == "absent":
-        return back(options, check)
+        from ansible_collections.netops.fleet.plugins.module_utils._tuning import change
+
+        return change.back(OWNER, options.folder, check, options.force)
     sample = _adaptive().measure(options.adapt_window) if options.adapt else None
     if check or options.state == "planned":
         found = journal.Journal(options.folder)
@@ -378,7 +378,7 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         work = study(options, found, moved)
         _refuse(work)
         changes = work.changes
-        work.notes += late
+        work.notes.extend(late)
         result = _result(options, work, [one for one in changes if differs(one)])
         if not changes:
             finished(found, OWNER)
@@ -452,33 +452,3 @@ def _result(options: Options, work: Work, changes: list[Difference]) -> dict[str
     if options.adapt:
         result["ansible_facts"] = {"netops_fleet_adapt": _adaptive().report(options.folder)}
     return result
-
-
-def back(options: Options, check: bool) -> dict[str, Any]:
-    """state: absent. Everything this module changed returns to its original."""
-    if check:
-        steps = rollback.preview(journal.Journal(options.folder), OWNER, options.force)
-    else:
-        from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
-
-        found = journal.Journal(options.folder)
-        if not rollback.select(found, OWNER):
-            return rolled([], [])
-        with lock.Lock(options.folder, OWNER, wait=PATIENCE), unbroken():
-            found = journal.Journal(options.folder)
-            steps = rollback.run(found, OWNER, options.force, note="state absent")
-            deadman.settle(options.folder, found)
-    failed = rollback.failed(steps)
-    if failed:
-        raise TuneError(f"Not everything is at its original: {'; '.join(failed)}", steps=[step.to_dict() for step in steps])
-    return rolled(steps, [f"left alone: {line}; force: true restores it too" for line in rollback.foreign(steps)])
-
-
-def rolled(steps: list[rollback.Step], warnings: list[str]) -> dict[str, Any]:
-    changes = [Difference(step.target, step.present, step.original) for step in steps if step.verdict == "restore"]
-    return {
-        "changed": bool(changes),
-        "changes": [change.to_dict() for change in changes],
-        "diff": sysctl_plan.diff(changes),
-        "warnings": warnings,
-    }
