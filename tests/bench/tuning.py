@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tuning: what a profile of 40 keys costs, and what it does to short connections, bursts and the number that can be held.
 
-Cost: plays on the controller's own machine, inside a namespace whose /etc/sysctl.d is private; the time of a play without a task
-is taken off. The reference for many tasks is ansible.posix.sysctl where it is installed (ANSIBLE_COLLECTIONS_PATH), else
-sysctl(8) in as many tasks. Effect: a server and a client in two namespaces, with the kernel's defaults and with the profile.
+Cost: plays on the controller's own machine, inside a namespace whose /etc/sysctl.d is private: what each of eight more hosts adds
+to a run, and what the first one takes longer than a play without a task. The reference for many tasks is ansible.posix.sysctl
+where it is installed (ANSIBLE_COLLECTIONS_PATH), else sysctl(8) in as many tasks. Effect: a server and a client in two
+namespaces, with the kernel's defaults and with the profile.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from tests.bench.options import ROOT, Options
 from tests.kernel.conftest import Namespace
 from tests.kernel.tuning import PRELUDE
 
-PLAYS = ansible_runs.PLAYS
 #: Forty keys that a network namespace owns; the values differ from the defaults.
 KEYS = {
     "net.core.somaxconn": "65535",
@@ -71,6 +70,8 @@ KEYS = {
     "net.ipv4.tcp_wmem": "4096 65536 16777216",
     "net.ipv4.tcp_workaround_signed_windows": "1",
 }
+#: Of a run, one after the other.
+HOSTS = 9
 #: Seconds of short connections: longer than the default's 28,232 ports last.
 SECONDS = 20
 BURST = 10_000
@@ -91,27 +92,47 @@ def run(options: Options) -> list[Figure]:
 
 
 def cost(options: Options) -> list[Figure]:
+    """What one host costs in a run of many, and the first one with what the controller packs once per run.
+
+    Hosts take turns with two sets of values in one namespace, so that each finds forty to change.
+    """
     assert len(KEYS) == 40
     folder = ansible_runs.scratch("tuning")
-    posix = _posix(folder)
+    posix = _posix()
     many = "ansible.posix.sysctl" if posix else "ansible.builtin.command: sysctl -w"
     options.say(f"the reference of 40 tasks is {many}")
-    plays = _plays(folder, posix)
-    kinds = {name: partial(_play, plays[name], name == "again") for name in plays}
-    found = measure.alternate(kinds, options.rounds, options.say)
-    base = found["nothing"].wall
-    one, theirs = found["ping"].wall - base, found["many"].wall - base
-    apply, again = found["apply"].wall - base, found["again"].wall - base
+    tasks = _tasks(posix)
+    run = partial(_play, folder, posix, tasks)
+    cheap = {
+        "nothing": partial(run, "nothing", 1),
+        "ping 1": partial(run, "ping", 1),
+        f"ping {HOSTS}": partial(run, "ping", HOSTS),
+        "apply 1": partial(run, "ours", 1),
+        f"apply {HOSTS}": partial(run, "ours", HOSTS),
+        f"again {HOSTS}": partial(run, "ours", HOSTS, same=True),
+    }
+    found = measure.alternate(cheap, options.rounds, options.say)
+    found |= measure.alternate(
+        {f"many {hosts}": partial(run, "many", hosts) for hosts in (1, 2)}, min(2, options.rounds), options.say
+    )
     shutil.rmtree(folder)
+    wall = {name: one.wall for name, one in found.items()}
+    further = HOSTS - 1
+    ping = (wall[f"ping {HOSTS}"] - wall["ping 1"]) / further
+    apply = (wall[f"apply {HOSTS}"] - wall["apply 1"]) / further
+    again = (wall[f"again {HOSTS}"] - wall["apply 1"]) / further
+    first, bare, theirs = (wall[name] - wall["nothing"] for name in ("apply 1", "ping 1", "many 1"))
     return [
-        Figure("40 keys applied", apply, "s", one, "one ping", at_most=1.5),
-        Figure("40 keys, nothing to do", again, "s", one, "one ping", at_most=1.5),
-        Figure("40 keys applied, against 40 tasks", apply, "s", theirs, many, at_most=1 / 20),
+        Figure("40 keys applied, a host", apply, "s", ping, "one ping", at_most=1.5),
+        Figure("40 keys, nothing to do, a host", again, "s", ping, "one ping", at_most=1.5),
+        Figure("40 keys applied, first host of a run", first, "s", bare, "one ping, first host", at_most=1.5),
+        Figure("40 keys applied, against 40 tasks, a host", apply, "s", wall["many 2"] - wall["many 1"], many, at_most=1 / 20),
+        Figure("40 keys applied, against 40 tasks, first host", first, "s", theirs, many, at_most=1 / 20),
     ]
 
 
-def _posix(folder: Path) -> str | None:
-    """Where ansible.posix is, by asking Ansible; the collections path to be used."""
+def _posix() -> str | None:
+    """The collections path that holds ansible.posix, if any."""
     wanted = os.environ.get("ANSIBLE_COLLECTIONS_PATH", "")
     for place in wanted.split(os.pathsep):
         if place and (Path(place) / "ansible_collections" / "ansible" / "posix" / "plugins" / "modules" / "sysctl.py").exists():
@@ -119,60 +140,51 @@ def _posix(folder: Path) -> str | None:
     return None
 
 
-def _plays(folder: Path, posix: str | None) -> dict[str, Path]:
-    head: dict[str, Any] = {"hosts": "localhost", "connection": "local", "gather_facts": False}
-    head["vars"] = {"ansible_python_interpreter": sys.executable}
-    ours = {"name": "Tune", "netops.fleet.sysctl_tuning": {"settings": KEYS}}
+def _other(value: str) -> str:
+    """Another value that the same key takes; of milliseconds the kernel keeps whole ticks only."""
+    *first, last = value.split()
+    number = int(last)
+    return " ".join([*first, str(1 - number if number < 2 else number - (100 if number >= 500 else 1))])
+
+
+def _tasks(posix: str | None) -> dict[str, list[dict[str, Any]]]:
     theirs: list[dict[str, Any]] = []
-    for name, value in KEYS.items():
+    for name in KEYS:
+        value = f"{{{{ keys['{name}'] }}}}"
         if posix:
             file = "/etc/sysctl.d/99-bench.conf"
             arguments = {"name": name, "value": value, "sysctl_set": True, "sysctl_file": file, "reload": False}
             theirs.append({"name": name, "ansible.posix.sysctl": arguments})
         else:
             theirs.append({"name": name, "ansible.builtin.command": {"argv": ["sysctl", "-w", f"{name}={value}"]}})
-    tasks: dict[str, list[dict[str, Any]]] = {
+    return {
         "nothing": [],
         "ping": [{"name": "Ping", "ansible.builtin.ping": {}}],
-        "apply": [ours],
-        "again": [ours],
+        "ours": [{"name": "Tune", "netops.fleet.sysctl_tuning": {"settings": "{{ keys }}"}}],
         "many": theirs,
     }
-    written = {}
-    for name, listed in tasks.items():
-        written[name] = folder / f"{name}.yml"
-        # An extra meta task: a play without tasks is not begun at all.
-        written[name].write_text(json.dumps([{**head, "name": name, "tasks": [{"ansible.builtin.meta": "noop"}, *listed]}]))
-    if posix:
-        (folder / "posix").write_text(posix)
-    return written
 
 
-def _play(playbook: Path, twice: bool) -> measure.Measured:
-    """In a fresh namespace with private folders. twice: once unmeasured before, so that there is nothing to do."""
-    posix = playbook.parent / "posix"
-    path = f"{ROOT / '.collections'}" + (f"{os.pathsep}{posix.read_text()}" if posix.exists() else "")
+def _play(
+    folder: Path, posix: str | None, tasks: Mapping[str, Sequence[Any]], name: str, hosts: int, same: bool = False
+) -> measure.Measured:
+    """One playbook over so many hosts, one after the other, in a fresh namespace with private folders. same: all get one set."""
+    head = {"name": name, "hosts": "all", "connection": "local", "gather_facts": False}
+    playbook, inventory = folder / "play.yml", folder / "hosts.json"
+    # An extra meta task: a play without tasks is not begun at all.
+    playbook.write_text(json.dumps([{**head, "tasks": [{"ansible.builtin.meta": "noop"}, *tasks[name]]}]))
+    listed: dict[str, Any] = {}
+    for number in range(hosts):
+        keys = {key: value if same or number % 2 == 0 else _other(value) for key, value in KEYS.items()}
+        listed[f"host{number + 1}"] = {"keys": keys, "ansible_python_interpreter": sys.executable}
+    inventory.write_text(json.dumps({"all": {"hosts": listed}}))
+    path = f"{ROOT / '.collections'}" + (f"{os.pathsep}{posix}" if posix else "")
     environment = ansible_runs.environment(1, {"ANSIBLE_COLLECTIONS_PATH": path})
     binary = Path(sys.executable).parent / "ansible-playbook"
-    line = f"{binary} -i localhost, {playbook}"
     space = Namespace()
     try:
-        if not twice:
-            return measure.run(space.argv(["sh", "-ec", f"{_PRIVATE}\nexec {line}"]), cwd=ROOT, env=environment)
-        ready, go = playbook.parent / "ready", playbook.parent / "go"
-        for path_ in (ready, go):
-            path_.unlink(missing_ok=True)
-            os.mkfifo(path_)
-        # One shell holds the private folders; the measured command enters them.
-        script = f"{_PRIVATE}\n{line} >/dev/null\necho $$ >{ready}\nread word <{go}"
-        keeper = subprocess.Popen(space.argv(["sh", "-ec", script]), cwd=ROOT, env=environment)
-        try:
-            pid = ready.read_text().strip()
-            enter = ["nsenter", "--target", pid, "--mount", "--net", "--wd=" + str(ROOT), "sh", "-ec", f"exec {line}"]
-            return measure.run(enter, cwd=ROOT, env=environment)
-        finally:
-            go.write_text("go\n")
-            keeper.wait(timeout=60)
+        script = f"{_PRIVATE}\nexec {binary} -i {inventory} {playbook}"
+        return measure.run(space.argv(["sh", "-ec", script]), cwd=ROOT, env=environment)
     finally:
         space.remove()
 

@@ -10,9 +10,9 @@ imported: each module that is compiled for nothing costs every run on every host
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
+import pkgutil
 import re
 import zipfile
 from collections.abc import Iterator
@@ -35,8 +35,11 @@ def build(program: str) -> bytes:
     while wanted:
         current = wanted.pop()
         if current not in sources:
-            sources[current] = _source(current)
-            wanted.extend(_imports(sources[current]))
+            source = _source(current)
+            if source is None:
+                raise ImportError(f"the source of {current} cannot be found")
+            sources[current] = source
+            wanted.extend(_imports(source))
     content = {"__main__.py": _MAIN.format(name=program)}
     for full, source in sources.items():
         parts = full.split(".")
@@ -53,8 +56,7 @@ def build(program: str) -> bytes:
 def _imports(source: str) -> Iterator[str]:
     """Full names of the collection's modules that are imported at module level."""
     for base, names in _IMPORT.findall(source):
-        spec = importlib.util.find_spec(base)
-        if spec is None or spec.submodule_search_locations is None:
+        if _source(base) is not None:
             yield base
             continue
         for name in re.sub(r"#.*", "", names).strip("()").split(","):
@@ -62,13 +64,14 @@ def _imports(source: str) -> Iterator[str]:
                 yield f"{base}.{name.split()[0]}"
 
 
-def _source(name: str) -> str:
-    spec = importlib.util.find_spec(name)
-    loader = None if spec is None else spec.loader
-    source = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
-    if not isinstance(source, str):
-        raise ImportError(f"the source of {name} cannot be found")
-    return source
+def _source(name: str) -> str | None:
+    """None when it is no module, but a package. Not asked of importlib: to find a module in an archive it compiles it."""
+    package, _dot, module = name.rpartition(".")
+    try:
+        data = pkgutil.get_data(package, f"{module}.py")
+    except OSError:
+        return None
+    return None if data is None else data.decode("utf-8")
 
 
 def install(folder: str, file: str, program: str) -> str:
