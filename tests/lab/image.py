@@ -34,6 +34,7 @@ PACKAGES = (
     "systemd",
     "systemd-resolved",
     "systemd-sysv",
+    "tcpdump",
 )
 #: Pages nobody reads in a container; a third of the image.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/share/info/*")

@@ -9,6 +9,7 @@ A changer gives its name and ``study``, which reads the host and plans. Differen
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,6 +129,12 @@ def _said(state: dict[str, Any] | None) -> str:
 
 def back(owner: str, folder: str, check: bool, force: bool) -> dict[str, Any]:
     """state: absent. Everything that ``owner`` changed returns to its original. Raises as run() does."""
+    if os.environ.get(journal.RUN):
+        # The gate of a rollout takes back what was changed since its batch began; originals that were put back are no change.
+        raise ChangeError(
+            "Nothing was changed. state absent inside a rollout could not be taken back if its gate fails; "
+            f"run netops.fleet.rollback with rollback_owner={owner} instead, on as few hosts at a time as you like (-l)"
+        )
     if check:
         steps = rollback.preview(journal.Journal(folder), owner, force)
     elif not rollback.select(journal.Journal(folder), owner):
