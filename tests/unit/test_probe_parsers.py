@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -102,13 +103,29 @@ def test_loss_counts_when_it_lasts_up_to_the_target() -> None:
 def test_pages_and_lines_of_a_trace_are_read_or_passed_over(page: bytes, text: str) -> None:
     for event in ringbuffer.events(page):
         assert len(event.data) >= 8
-    assert connections.parse([text, f"s {text}"]) == [] or True in [word.isdigit() for word in text.split(" ")]
+    assert connections.parse(
+        [text, '{"type": "map", "data": {"@attempts": {"curl,80": 4, "curl,x,80": 4, "curl,::1,80": "4"}}}']
+    ) == ({}, 0)
     assert drop_watch.parse([text, '{"type": "map", "data": {"@d": {"1,2,3": 4}}}'], {}) == []
 
 
 def test_a_name_with_spaces_and_a_link_with_a_comma_are_kept_whole() -> None:
-    (one,) = connections.parse(["s 12 ffff88 7 2 42 0 80 2 0 10.0.0.1 10.0.0.2 my client"])
-    assert (one.process, one.port, one.address, one.error) == ("my client", 80, "10.0.0.2", 0)
+    key = "my, client,::ffff:10.0.0.2,80"
+    told = {
+        "@attempts": {key: 4},
+        "@failed": {f"{key},111": 1, f"{key},0": 1},
+        "@least": {key: 200},
+        "@most": {key: 900},
+        "@all": 6,
+    }
+    lines = [json.dumps({"type": "map", "data": {name: value}}) for name, value in told.items()]
+    lines.append(json.dumps({"type": "stats", "data": {"@took": {key: {"count": 2, "average": 550, "total": 1100}}}}))
+    reports, lost = connections.parse(lines)
+    assert list(reports) == [("my, client", "10.0.0.2", 80)] and lost == 2
+    assert reports["my, client", "10.0.0.2", 80].to_dict() == {
+        "attempts": 4, "connected": 2, "pending": 0, "failed": {"ECONNREFUSED": 1, "closed": 1},
+        "rtt_ms": {"min": 0.2, "avg": 0.55, "max": 0.9},
+    }  # fmt: skip
     line = '{"type": "map", "data": {"@d": {"12,nft_do_chain+3,2048,17,41487,10.0.0.2,10.0.0.1,a,b": 3}}}'
     (drop,) = drop_watch.parse([line], {12: "NETFILTER_DROP"})
     assert (drop["interface"], drop["port"], drop["reason"], drop["l4"], drop["location"]) == (

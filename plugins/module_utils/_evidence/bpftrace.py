@@ -23,6 +23,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import comman
 
 #: Bytes of output that are kept, and seconds until the programs are loaded.
 MAX_OUTPUT, START_SECONDS = 64 << 20, 60.0
+#: Entries of a script's map.
+MAX_KEYS = 16384
 _READY = "netops-fleet-ready"
 _LOST = re.compile(r"Lost (\d+) events")
 _PR_SET_PDEATHSIG = 1
@@ -60,7 +62,7 @@ def run(script: str, told: tracing.Signal, form: str = "text") -> tuple[list[str
                 "PATH": ":".join(command.SEARCH_PATH),
                 "LC_ALL": "C",
                 "BPFTRACE_MAX_STRLEN": "64",
-                "BPFTRACE_MAP_KEYS_MAX": "16384",
+                "BPFTRACE_MAP_KEYS_MAX": str(MAX_KEYS),
             },
             cwd="/",
             preexec_fn=dies_with_us,

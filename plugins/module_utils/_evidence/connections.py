@@ -12,10 +12,13 @@ Sources: include/trace/events/sock.h (inet_sock_set_state since 4.16, inet_sk_er
 from __future__ import annotations
 
 import errno
+import ipaddress
+import json
+import math
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,19 +33,36 @@ BUFFER_KIB = 8192
 LIMIT, MAX_OPEN = 500, 200_000
 SOURCES = ("auto", "bpftrace", "tracefs")
 
+# Tallied in the kernel: a line for each attempt would wake its reader each time, which takes longer than all the rest. Keys of a
+# tally: name of the process, destination, port, and of failures the socket's error. Times are microseconds.
 _SCRIPT = r"""
 tracepoint:sock:inet_sock_set_state
-/args->protocol == 6 && (args->oldstate == 2 || args->newstate == 2)/
+/args->protocol == 6 && args->newstate == 2/
 {
     $sk = (struct sock *)args->skaddr;
-    if (NETNS == 0 || $sk->__sk_common.skc_net.net->ns.inum == NETNS) {
-        printf("s %lu %lx %d %d %d %d %d %d %d ", nsecs, (uint64)args->skaddr, args->oldstate, args->newstate, tid,
-               args->sport, args->dport, args->family, $sk->sk_err);
-        if (args->family == 10) { printf("%s %s ", ntop(10, args->saddr_v6), ntop(10, args->daddr_v6)); }
-        else { printf("%s %s ", ntop(2, args->saddr), ntop(2, args->daddr)); }
-        printf("%s\n", comm);
+    if ($sk->__sk_common.skc_net.net->ns.inum == NETNS) {
+        @begun[args->skaddr] = nsecs;
+        @who[args->skaddr] = comm;
+        @attempts[comm, ntop(10, args->daddr_v6), args->dport] = count();
+        @all = count();
     }
 }
+tracepoint:sock:inet_sock_set_state
+/args->protocol == 6 && args->oldstate == 2 && @begun[args->skaddr]/
+{
+    if (args->newstate == 1) {
+        $took = (nsecs - @begun[args->skaddr]) / 1000;
+        @took[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport] = stats($took);
+        @least[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport] = min($took);
+        @most[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport] = max($took);
+    } else {
+        $sk = (struct sock *)args->skaddr;
+        @failed[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport, $sk->sk_err] = count();
+    }
+    delete(@begun[args->skaddr]);
+    delete(@who[args->skaddr]);
+}
+END { clear(@begun); clear(@who); }
 """
 
 
@@ -65,13 +85,40 @@ class Change:
 
 @dataclass
 class Report:
-    """One process and destination."""
+    """One process and destination. least, total, most: milliseconds that handshakes took."""
 
     attempts: int = 0
     connected: int = 0
-    pending: int = 0
     failed: dict[str, int] = field(default_factory=dict)
-    rtt_ms: list[float] = field(default_factory=list)
+    least: float = math.inf
+    total: float = 0.0
+    most: float = 0.0
+
+    def takes(self, milliseconds: float) -> None:
+        self.connected += 1
+        self.least, self.most = min(self.least, milliseconds), max(self.most, milliseconds)
+        self.total += milliseconds
+
+    def fails(self, how: str, count: int = 1) -> None:
+        self.failed[how] = self.failed.get(how, 0) + count
+
+    @property
+    def pending(self) -> int:
+        return max(0, self.attempts - self.connected - sum(self.failed.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        rtt = {"min": self.least, "avg": self.total / max(1, self.connected), "max": self.most}
+        return {
+            "attempts": self.attempts,
+            "connected": self.connected,
+            "pending": self.pending,
+            "failed": dict(sorted(self.failed.items())),
+            "rtt_ms": {name: round(value, 3) for name, value in rtt.items()} if self.connected else None,
+        }
+
+
+#: By name of the process, destination, port.
+Reports = dict[tuple[str, str, int], Report]
 
 
 def watch(seconds: float, source: str = "auto", netns: str | None = None) -> Section:
@@ -116,12 +163,12 @@ def watch(seconds: float, source: str = "auto", netns: str | None = None) -> Sec
 def _by_bpftrace(told: tracing.Signal) -> dict[str, Any] | None:
     """In the child."""
     inode = os.stat("/proc/self/ns/net").st_ino
-    script = _SCRIPT.replace("NETNS", str(inode))
-    found = bpftrace.run(script, told)
+    found = bpftrace.run(_SCRIPT.replace("NETNS", str(inode)), told, form="json")
     if found is None:
         return None
     lines, lost, seconds = found
-    return summary(parse(lines), seconds, lost, "bpftrace", "netns")
+    reports, more = parse(lines)
+    return summary(reports, seconds, lost + more, "bpftrace", "netns")
 
 
 def _by_tracefs(told: tracing.Signal) -> dict[str, Any] | None:
@@ -142,7 +189,7 @@ def _by_tracefs(told: tracing.Signal) -> dict[str, Any] | None:
         seconds = time.monotonic() - told.started
         names = _names(procfs.text_or_none(f"{root}/saved_cmdlines") or "")
         changes = read(instance.pages(), formats, names)
-        return summary(changes, seconds, instance.lost(), "tracefs", tracing.scope())
+        return summary(tally(changes), seconds, instance.lost(), "tracefs", tracing.scope())
     finally:
         instance.remove()
 
@@ -193,32 +240,89 @@ def _addresses(form: ringbuffer.Format, event: ringbuffer.Event) -> tuple[str, i
     )  # fmt: skip
 
 
-def parse(lines: Iterable[str]) -> list[Change]:
-    """The changes that the script printed. Lines of other forms are passed over: a name in them may be anything."""
-    changes = []
+def parse(lines: Iterable[str]) -> tuple[Reports, int]:
+    """What the script tallied, and the number of attempts for which a tally had no room. Lines of other forms are passed over.
+
+    A key may come twice, since its padding differs: each is a tally of its own.
+    """
+    tallies: dict[str, list[tuple[str, Any]]] = {}
+    all_told = 0
     for line in lines:
-        words = line.split(" ", 12)
-        if len(words) != 13 or words[0] != "s":
-            continue
         try:
-            time_ns, address, old, new, task, sport, dport, _family, error = (
-                int(words[1]), int(words[2], 16), *(int(word) for word in words[3:10]),
-            )  # fmt: skip
-        except ValueError:
+            said = json.loads(line, object_pairs_hook=list)
+            told = dict(said)
+            data = told["data"] if told["type"] in ("map", "stats") else []
+            for name, entries in data:
+                if name == "@all":
+                    all_told += int(entries)
+                else:
+                    tallies.setdefault(name, []).extend((str(key), value) for key, value in entries)
+        except (ValueError, TypeError, KeyError):
             continue
-        changes.append(Change(time_ns, address, old, new, task, words[12], words[10], sport, words[11], dport, abs(error)))
-    return sorted(changes, key=lambda change: change.time)
+    reports: Reports = {}
+
+    def of(name: str, commas: int = 2) -> Iterator[tuple[Report, int, str]]:
+        for key, value in tallies.get(name, ()):
+            report, rest = _report(reports, key, commas)
+            count = _count(value)
+            if report is not None and count is not None:
+                yield report, count, rest
+
+    for report, count, _rest in of("@attempts"):
+        report.attempts += count
+    for report, least, _rest in of("@least"):
+        report.least = min(report.least, least / 1e3)
+    for report, most, _rest in of("@most"):
+        report.most = max(report.most, most / 1e3)
+    for key, value in tallies.get("@took", ()):
+        found, _rest = _report(reports, key, 2)
+        count, total = _stats(value)
+        if found is not None and count:
+            found.connected, found.total = found.connected + count, found.total + total / 1e3
+    for report, count, error in of("@failed", 3):
+        if error.lstrip("-").isdigit():
+            report.fails(_how(abs(int(error))), count)
+    reports = {place: one for place, one in reports.items() if one.attempts}
+    lost = max(0, all_told - sum(one.attempts for one in reports.values()))
+    # Of so many open attempts none more can be followed to its end.
+    lost += max(0, sum(one.pending for one in reports.values()) - bpftrace.MAX_KEYS)
+    return reports, lost
 
 
-def summary(changes: list[Change], seconds: float, lost: int, source: str, scope: str) -> dict[str, Any]:
+def _report(reports: Reports, key: str, commas: int) -> tuple[Report | None, str]:
+    """That of a tally's key, and what follows it; None for another form. A name of a process may hold commas."""
+    words = key.rsplit(",", commas)
+    if len(words) != commas + 1 or not words[2].isdigit():
+        return None, ""
+    try:
+        address = ipaddress.ip_address(words[1])
+    except ValueError:
+        return None, ""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return reports.setdefault((words[0], str(mapped or address), int(words[2])), Report()), "".join(words[3:])
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _stats(value: Any) -> tuple[int, int]:
+    """(count, total) of what bpftrace's stats() prints."""
+    try:
+        said = dict(value)
+        count, total = _count(said["count"]), _count(said["total"])
+    except (TypeError, ValueError, KeyError):
+        return 0, 0
+    return (count, total) if count and total is not None else (0, 0)
+
+
+def tally(changes: list[Change]) -> Reports:
     """What the changes say by process and destination."""
     open_now: dict[int, Change] = {}
-    reports: dict[tuple[str, str, int], Report] = {}
+    reports: Reports = {}
     for change in changes:
         if change.new == _SYN_SENT:
-            report = reports.setdefault((change.process, change.address, change.port), Report())
-            report.attempts += 1
-            report.pending += 1
+            reports.setdefault((change.process, change.address, change.port), Report()).attempts += 1
             if len(open_now) < MAX_OPEN:
                 open_now[change.socket] = change
             continue
@@ -226,13 +330,14 @@ def summary(changes: list[Change], seconds: float, lost: int, source: str, scope
         if begun is None:
             continue  # begun before the window
         report = reports[begun.process, begun.address, begun.port]
-        report.pending -= 1
         if change.new == _ESTABLISHED:
-            report.connected += 1
-            report.rtt_ms.append((change.time - begun.time) / 1e6)
+            report.takes((change.time - begun.time) / 1e6)
         else:
-            how = _how(change)
-            report.failed[how] = report.failed.get(how, 0) + 1
+            report.fails(_how(change.error))
+    return reports
+
+
+def summary(reports: Reports, seconds: float, lost: int, source: str, scope: str) -> dict[str, Any]:
     ordered = sorted(
         reports.items(), key=lambda item: (-sum(item[1].failed.values()), -item[1].pending, -item[1].attempts, item[0])
     )
@@ -243,28 +348,13 @@ def summary(changes: list[Change], seconds: float, lost: int, source: str, scope
         "lost": lost,
         "attempts": sum(one.attempts for one in reports.values()),
         "connections": [
-            {
-                "process": process,
-                "destination": address,
-                "port": port,
-                "attempts": one.attempts,
-                "connected": one.connected,
-                "pending": one.pending,
-                "failed": dict(sorted(one.failed.items())),
-                "rtt_ms": {
-                    "min": round(min(one.rtt_ms), 3),
-                    "avg": round(sum(one.rtt_ms) / len(one.rtt_ms), 3),
-                    "max": round(max(one.rtt_ms), 3),
-                }
-                if one.rtt_ms
-                else None,
-            }
+            {"process": process, "destination": address, "port": port, **one.to_dict()}
             for (process, address, port), one in ordered[:LIMIT]
         ],
     }
 
 
-def _how(change: Change) -> str:
-    if change.error is None:
+def _how(error: int | None) -> str:
+    if error is None:
         return "unknown"
-    return errno.errorcode.get(change.error, str(change.error)) if change.error else "closed"
+    return errno.errorcode.get(error, str(error)) if error else "closed"
