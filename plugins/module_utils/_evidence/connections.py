@@ -37,30 +37,33 @@ SOURCES = ("auto", "bpftrace", "tracefs")
 # tally: name of the process, destination, port, and of failures the socket's error. Times are microseconds.
 _SCRIPT = r"""
 tracepoint:sock:inet_sock_set_state
-/args->protocol == 6 && args->newstate == 2/
+/(args->oldstate == 2 || args->newstate == 2) && args->protocol == 6/
 {
     $sk = (struct sock *)args->skaddr;
-    if ($sk->__sk_common.skc_net.net->ns.inum == NETNS) {
-        @begun[args->skaddr] = nsecs;
-        @who[args->skaddr] = comm;
-        @attempts[comm, ntop(10, args->daddr_v6), args->dport] = count();
-        @all = count();
-    }
-}
-tracepoint:sock:inet_sock_set_state
-/args->protocol == 6 && args->oldstate == 2 && @begun[args->skaddr]/
-{
-    if (args->newstate == 1) {
-        $took = (nsecs - @begun[args->skaddr]) / 1000;
-        @took[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport] = stats($took);
-        @least[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport] = min($took);
-        @most[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport] = max($took);
+    if (args->newstate == 2) {
+        if ($sk->__sk_common.skc_net.net->ns.inum == NETNS) {
+            @begun[args->skaddr] = nsecs;
+            @who[args->skaddr] = comm;
+            @attempts[comm, ntop(10, args->daddr_v6), args->dport] = count();
+            @all = count();
+        }
     } else {
-        $sk = (struct sock *)args->skaddr;
-        @failed[@who[args->skaddr], ntop(10, args->daddr_v6), args->dport, $sk->sk_err] = count();
+        $begun = @begun[args->skaddr];
+        if ($begun != 0) {
+            $who = @who[args->skaddr];
+            $to = ntop(10, args->daddr_v6);
+            if (args->newstate == 1) {
+                $took = (nsecs - $begun) / 1000;
+                @took[$who, $to, args->dport] = stats($took);
+                @least[$who, $to, args->dport] = min($took);
+                @most[$who, $to, args->dport] = max($took);
+            } else {
+                @failed[$who, $to, args->dport, $sk->sk_err] = count();
+            }
+            delete(@begun[args->skaddr]);
+            delete(@who[args->skaddr]);
+        }
     }
-    delete(@begun[args->skaddr]);
-    delete(@who[args->skaddr]);
 }
 END { clear(@begun); clear(@who); }
 """
