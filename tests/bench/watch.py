@@ -73,6 +73,8 @@ input()
 print(json.dumps(tracing.end(running)))
 """
 _WATCHED = ("drops", "drops by tracefs", "connections", "connections by tracefs")
+#: Not watched, and once more: what the machine itself makes of the same work.
+_FREE, _CONTROL = "nothing", "nothing again"
 
 
 def run(options: Options) -> list[Figure]:
@@ -86,7 +88,7 @@ def run(options: Options) -> list[Figure]:
         before = _loaded()
         found: dict[str, dict[str, list[float]]] = {}
         for number in range(max(3, options.rounds)):
-            kinds = ["nothing", *_WATCHED]
+            kinds = [_FREE, *_WATCHED, _CONTROL]
             for kind in kinds if number % 2 == 0 else kinds[::-1]:
                 for name, seconds in _round(sender, sink, kind).items():
                     found.setdefault(name, {}).setdefault(kind, []).append(seconds)
@@ -97,8 +99,10 @@ def run(options: Options) -> list[Figure]:
         receiver.remove()
     figures = [Figure("programs and events left when nothing is watched", left, "", at_most=0)]
     for name, times in found.items():
+        free = statistics.median(times[_FREE])
+        figures.append(Figure(f"{name}, not watched, once more", statistics.median(times[_CONTROL]), "s", free, "not watched"))
         for kind in _WATCHED:
-            watched, free = statistics.median(times[kind]), statistics.median(times["nothing"])
+            watched = statistics.median(times[kind])
             figures.append(Figure(f"{name}, {kind} watched", watched, "s", free, "not watched", at_most=1.05))
     return figures
 
@@ -106,7 +110,7 @@ def run(options: Options) -> list[Figure]:
 def _round(sender: Namespace, sink: int, kind: str) -> dict[str, float]:
     """Wall seconds of the stream and of the connections, and CPU seconds that both ends took for them."""
     watcher: subprocess.Popen[str] | None = None
-    if kind != "nothing":
+    if kind not in (_FREE, _CONTROL):
         watcher = sender.start_python(_WATCH, kind)
     try:
         stream = _timed(sender, sink, _SEND, STREAM)

@@ -205,6 +205,17 @@ def test_denied_traffic_is_told_with_the_receiving_node(fleet: Canned, api: Api)
     assert step["result"] == "ok"
 
 
+def test_where_flannel_alone_is_the_network_a_policy_is_a_note(fleet: Canned, api: Api) -> None:
+    evidence = samples.host(1)
+    evidence["host"]["hostname"] = "gpu-01"
+    evidence["sections"]["kubernetes"] = {**(evidence["sections"].get("kubernetes") or {}), "network": "flannel"}
+    fleet.evidence("gpu-01", samples.sealed(evidence))
+    api.put([item("ml", "model-0", {"app": "model"}, "10.1.0.5", "gpu-01"), CLIENT], [policy("ml", "default-deny")])
+    (hit,) = hits(ask(fleet, api, *PODS))["gpu-01"]
+    assert (hit["grade"], hit["severity"]) == ("likely", "info")
+    assert any("flannel alone enforces no NetworkPolicy" in line for line in hit["evidence"])
+
+
 @pytest.mark.parametrize("core", [True, False], ids=["api refuses", "collection missing"])
 def test_what_cannot_be_read_is_a_gap(fleet: Canned, api: Api, core: bool) -> None:
     api.put([MODEL, CLIENT], [policy("ml", "default-deny")])
