@@ -234,6 +234,31 @@ print(json.dumps([done["restart"], done["old_backlogs"], done["old_limits"], [li
     assert len(restart) == 3
 
 
+def test_what_the_kernel_rounds_is_taken_back_with_the_value_it_would_keep(ns) -> None:
+    """Of milliseconds it keeps ticks; with a thousand ticks a second there is nothing to round."""
+    found = ns.python_json(
+        PRELUDE
+        + """
+name = "net.ipv4.icmp_ratelimit"
+was = sysctl.read(name)
+sysctl.write(name, "499")
+kept = sysctl.read(name)
+sysctl.write(name, was)
+said = None
+try:
+    tune.run(options(settings={name: "499"}), check=False)
+except tune.TuneError as error:
+    said = str(error)
+print(json.dumps([was, kept, said, sysctl.read(name)]))
+"""
+    )
+    was, kept, said, now = found
+    if kept == "499":
+        assert said is None and now == "499"
+    else:
+        assert f"is {kept}, wanted 499" in said and f"set it to {kept})" in said and now == was
+
+
 def test_two_changes_at_once_are_refused_with_owner_and_age(ns) -> None:
     out = run(
         ns,

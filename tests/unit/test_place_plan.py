@@ -466,8 +466,8 @@ def test_choices_in_brackets() -> None:
     ("numbers", "ours"), [((0, 1024, 700), True), ((0, 1024, 1025), False), ((100, 10, 50), True), ((0, 8, -1), False)]
 )
 def test_a_part_of_what_was_written_is_ours(numbers: tuple[int, int, int], ours: bool) -> None:
-    assert page_objects.partly(*({"pages": number} for number in numbers)) is ours
-    assert not page_objects.partly(None, {"pages": 3}, {"pages": 2})
+    assert page_objects.partly("2048kB", *({"pages": number} for number in numbers)) is ours
+    assert not page_objects.partly("2048kB", None, {"pages": 3}, {"pages": 2})
 
 
 def test_lists_are_written_as_systemd_reads_them() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 ROOT = "/proc/sys"
 
@@ -15,6 +16,11 @@ ROOT = "/proc/sys"
 ALIASES = {"net.nf_conntrack_max": "net.netfilter.nf_conntrack_max"}
 
 _SWAP = {ord("/"): ".", ord("."): "/"}
+#: Milliseconds that the kernel keeps as ticks (proc_dointvec_ms_jiffies); how long a tick is, it does not tell.
+_TICKS = re.compile(
+    r"net\.(ipv4\.icmp_ratelimit|ipv6\.icmp\.ratelimit|ipv[46]\.route\.gc_min_interval_ms"
+    r"|ipv[46]\.neigh\..+\.(retrans_time_ms|base_reachable_time_ms|interval_probe_time_ms))\Z"
+)
 
 
 def canonical(name: str) -> str:
@@ -114,3 +120,8 @@ def children(pattern: str) -> list[str]:
     import glob
 
     return sorted(name_of(file) for file in glob.glob(path(pattern)))
+
+
+def rounded(name: str, wrote: str, present: str) -> bool:
+    """Is ``present`` what the kernel made of ``wrote`` by rounding up to whole ticks? A tick is 10 ms at most."""
+    return bool(_TICKS.match(name)) and wrote.isdigit() and present.isdigit() and 0 < int(present) - int(wrote) < 10

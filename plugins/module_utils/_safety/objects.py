@@ -65,7 +65,7 @@ class Kind(NamedTuple):
     needs no way back, and one that was not there before cannot be taken away. shared: others put things of their own into it, so
     the way back takes what it can and is not read back. late: it follows from others, and is put back after them. restless:
     a program of the host moves it as soon as it is nobody's. partly: did writing the second state over the first yield the third,
-    which is less than was asked for?
+    which is not quite what was asked for? Its first argument is the name.
     """
 
     capture: Callable[[str], State]
@@ -75,7 +75,7 @@ class Kind(NamedTuple):
     shared: bool = False
     late: bool = False
     restless: bool = False
-    partly: Callable[[State, State, State], bool] = lambda _original, _wrote, _present: False
+    partly: Callable[[str, State, State, State], bool] = lambda _name, _original, _wrote, _present: False
 
 
 @lru_cache(maxsize=None)
@@ -118,9 +118,9 @@ def same(target: Object, one: dict[str, Any] | None, other: dict[str, Any] | Non
 
 
 def partly(target: Object, original: State, wrote: State, present: State) -> bool:
-    """Did writing yield less than was asked for? See Kind."""
+    """Did writing yield not quite what was asked for? See Kind."""
     found = known(target.kind)
-    return found is not None and found.partly(original, wrote, present)
+    return found is not None and found.partly(target.name, original, wrote, present)
 
 
 def tidy(path: str) -> None:
@@ -262,6 +262,10 @@ def _put_unit(name: str, state: dict[str, Any] | None) -> None:
             raise OSError(5, done.why())
 
 
+def _rounded_sysctl(name: str, _original: State, wrote: State, present: State) -> bool:
+    return wrote is not None and present is not None and sysctl.rounded(name, str(wrote["value"]), str(present["value"]))
+
+
 def _same_sysctl(one: State, other: State) -> bool:
     if one is None or other is None:
         return one == other
@@ -279,7 +283,7 @@ def _same_unit(one: State, other: State) -> bool:
 
 def _own() -> dict[str, Kind]:
     return {
-        "sysctl": Kind(_capture_sysctl, _put_sysctl, _same_sysctl, visitor=True),
+        "sysctl": Kind(_capture_sysctl, _put_sysctl, _same_sysctl, visitor=True, partly=_rounded_sysctl),
         "file": Kind(_capture_file, _put_file),
         "dir": Kind(_capture_dir, _put_dir, _same_dir, shared=True),
         "unit": Kind(_capture_unit, _put_unit, _same_unit),

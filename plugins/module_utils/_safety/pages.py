@@ -43,7 +43,7 @@ def put_pages(folder: str, state: dict[str, Any] | None) -> None:
         got = now
 
 
-def partly(original: dict[str, Any] | None, wrote: dict[str, Any] | None, present: dict[str, Any] | None) -> bool:
+def partly(_name: str, original: dict[str, Any] | None, wrote: dict[str, Any] | None, present: dict[str, Any] | None) -> bool:
     """Is ``present`` what came of writing ``wrote``? Fragmented memory yields fewer pages, at each boot another number."""
     if original is None or wrote is None or present is None:
         return False

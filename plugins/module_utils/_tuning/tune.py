@@ -420,11 +420,14 @@ def _along(change: Difference) -> Iterator[Write]:
 
 def _left(options: Options, found: journal.Journal, moved: dict[str, str] | None) -> list[str]:
     """The second plan: what still differs after applying."""
-    return [
-        f"{change.target} is {sysctl_plan._shown(change.before)}, wanted {sysctl_plan._shown(change.after)}"
-        for change in study(options, found, moved).changes
-        if differs(change)
-    ]
+    told = []
+    for change in study(options, found, moved).changes:
+        if differs(change):
+            before, after = sysctl_plan._shown(change.before), sysctl_plan._shown(change.after)
+            ticks = change.target.kind == "sysctl" and sysctl.rounded(change.target.name, after, before)
+            why = f" (the kernel keeps whole ticks of it and rounds up: set it to {before})" if ticks else ""
+            told.append(f"{change.target} is {before}, wanted {after}{why}")
+    return told
 
 
 def _result(options: Options, work: Work, changes: list[Difference]) -> dict[str, Any]:
