@@ -250,7 +250,7 @@ probes:
         C(error) (the probe could not be made); ping also C(icmp_blocked), C(lossy); udp also C(no_answer), C(wrong_body);
         tls C(tls_error); http also C(not_found), C(server_error), C(http_error), C(wrong_body), C(bad_answer);
         dns C(nxdomain), C(servfail), C(no_records), C(wrong_answer), C(differ); ntp C(clock_offset); path C(lossy);
-        mtu C(black_hole), C(too_small).
+        mtu C(black_hole), C(too_small), C(lossy).
       type: str
       returned: always
       sample: unreachable

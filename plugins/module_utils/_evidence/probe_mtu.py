@@ -26,6 +26,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import icmp, 
 LEAST = {socket.AF_INET: 576, socket.AF_INET6: 1280}
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PROBE, _IPV6_DONTFRAG = 10, 23, 3, 62
 _UDP_PORT = 33434
+#: Small and large packets in turn, before silence about the large ones is believed to be about their size.
+_TURNS = 4
 _HEADERS = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}  # IP, and UDP or ICMP
 
 
@@ -62,7 +64,12 @@ def mtu(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
         try:
             with sender:
                 found = _search(sender, least, link, tries, deadline)
+                if _is_hole(found):
+                    _confirm(sender, found, deadline)
         except Failed as failure:
+            if failure.status == "lossy":
+                result["from"], result["way"] = sender.source, way
+                raise
             first = first or failure
             continue
         result["from"], result["way"] = sender.source, way
@@ -71,7 +78,7 @@ def mtu(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
 
 
 def _tell(probe: dict[str, Any], result: dict[str, Any], found: _Search, link: int) -> None:
-    hole = bool(found.silent) and not any(one["mtu"] == found.best for one in found.told)
+    hole = _is_hole(found)
     result["mtu"] = {"path": found.best, "link": link, "exact": found.exact, "black_hole": hole, "told": found.told}
     wanted = int(probe.get("min_mtu") or 0)
     if hole:
@@ -86,6 +93,23 @@ def _tell(probe: dict[str, Any], result: dict[str, Any], found: _Search, link: i
     )
 
 
+def _is_hole(found: _Search) -> bool:
+    return bool(found.silent) and not any(one["mtu"] == found.best for one in found.told)
+
+
+def _confirm(sender: _Sender, found: _Search, deadline: float) -> None:
+    """Plain loss takes packets of every size: raises Failed unless large ones go on to vanish and small ones to arrive."""
+    large, small = min(found.silent), 0
+    for _turn in range(_TURNS):
+        small += sender.arrives(found.best, _Search(), 1, deadline) is True
+        if sender.arrives(large, _Search(), 1, deadline) is not None:
+            raise Failed(
+                "lossy", f"a packet of {large} bytes was lost, and another one was not: packets are lost, whatever their size"
+            )
+    if small < _TURNS - 1:
+        raise Failed("lossy", f"packets of {found.best} bytes are lost too: what becomes of larger ones cannot be told")
+
+
 def _search(sender: _Sender, least: int, link: int, tries: int, deadline: float) -> _Search:
     search = _Search(worst=link + 1)
     # A small packet first: silence about a large one means something only then.
@@ -94,7 +118,7 @@ def _search(sender: _Sender, least: int, link: int, tries: int, deadline: float)
     search.best = least
     size = link
     while search.best + 1 < search.worst:
-        if search.silent and deadline - time.monotonic() < sender.patience(tries):
+        if search.silent and deadline - time.monotonic() < sender.patience(tries) + _TURNS * sender.patience(1):
             search.exact = False  # a black hole is one, also where its edge is not known to the byte
             break
         answer = sender.arrives(size, search, tries, deadline)
