@@ -176,6 +176,22 @@ def test_nobody_confirms_and_the_host_is_as_before(ns: Namespace, run: Callable[
 
 
 @pytest.mark.kernel
+def test_a_table_that_went_without_confirmation_is_there_again(
+    ns: Namespace, run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run(groups=GROUPS)
+    before = ns.run(["nft", "list", "ruleset"]).stdout
+    done = run(state="absent", deadman=10)
+    marker = tmp_path / "journal" / "deadman.json"
+    assert done["confirm_within"] == 10 and ns.run(["nft", "list", "ruleset"]).stdout == ""
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "uptime": 0}))  # its time has come
+    ns.run(["python3", str(tmp_path / "journal" / "journal.pyz"), "--folder", str(tmp_path / "journal"), "expire"])
+    assert ns.run(["nft", "list", "ruleset"]).stdout == before
+    run(state="absent")
+    assert ns.run(["nft", "list", "ruleset"]).stdout == ""
+
+
+@pytest.mark.kernel
 def test_table_of_somebody_else_is_refused(ns: Namespace, run: Callable[..., dict[str, Any]]) -> None:
     ns.run(["nft", "add", "table", "inet", "netops_groups"])
     assert "was not made by this collection" in run(groups=GROUPS)["error"]

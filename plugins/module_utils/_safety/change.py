@@ -40,6 +40,9 @@ PATIENCE = 3.0
 #: Seconds after its deadline from which on a dead-man's timer is dead itself.
 _LATE = 150.0
 
+#: Why a journal moved to the history.
+_OVER = "nothing is wanted any more"
+
 #: (object, present state, state to be written), as Journal.begin takes it.
 Write = tuple[Object, Optional[dict[str, Any]], Optional[dict[str, Any]]]
 
@@ -121,6 +124,7 @@ def finished(found: journal.Journal, owner: str) -> None:
     for change in found.unfinished():
         if change.owner == owner:
             found.done(change.id)
+    found.close(_OVER)
 
 
 @contextmanager
@@ -147,16 +151,20 @@ def apply(
 
     seconds: of the dead-man's timer, set when one of them cuts; 0 sets none. left: reads again, what still differs, a sentence
     each. along: what changes by itself when a difference is written. Raises ChangeError; then what was written is taken back.
+    Raises journal.JournalError before anything is written.
     """
     from ansible_collections.netops.fleet.plugins.module_utils._safety import portable
 
-    application = portable.install(found.folder, *_COMMAND)
+    try:
+        application = portable.install(found.folder, *_COMMAND)
+    except OSError as error:
+        raise ChangeError(f"Nothing was changed. {found.folder}/{_COMMAND[0]}: {error.strerror or error}") from None
     writes: list[Write] = []
     for change in changes:
         writes += along(change)
         writes.append((change.target, change.before, change.after))
     cuts = bool(seconds) and any(change.cuts for change in changes)
-    change_id = found.begin(owner, writes)
+    change_id = found.begin(owner, writes, waits=cuts)
     if cuts:
         from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, rollback
 
@@ -165,6 +173,34 @@ def apply(
         except deadman.DeadmanError as error:
             rollback.undo(found, [change_id], note="the timer could not be set")
             raise ChangeError(f"Nothing was changed. {error}") from None
+    problems = _write(changes)
+    if not problems:
+        try:
+            problems = left()
+        except (objects.ObjectError, OSError) as error:
+            problems = [f"it could not be read again: {error}"]
+    if not problems:
+        try:
+            found.done(change_id, [change.target for change in changes if change.release])
+        except journal.JournalError as error:
+            problems = [str(error)]
+    if problems:
+        from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, rollback
+
+        steps = rollback.undo(found, [change_id], note="it did not take")
+        deadman.settle(found.folder, found)
+        kept = rollback.failed(steps) + rollback.foreign(steps)
+        raise ChangeError(
+            f"It did not take and is taken back: {'; '.join(problems)}"
+            + (f". Not taken back: {'; '.join(kept)}" if kept else ""),
+            change=change_id,
+        )
+    found.close(_OVER)
+    return {"change": change_id, "confirm_within": seconds if cuts else None}
+
+
+def _write(changes: list[Difference]) -> list[str]:
+    """In their order, as far as it goes: why it did not go further."""
     problems = []
     stale: set[Object] = set()
     for change in changes:
@@ -185,25 +221,4 @@ def apply(
             problems.append(f"{change.target}: {error.strerror or error}")
             break
     objects.reload_units(stale)
-    if not problems:
-        try:
-            problems = left()
-        except (objects.ObjectError, OSError) as error:
-            problems = [f"it could not be read again: {error}"]
-    if problems:
-        from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, rollback
-
-        steps = rollback.undo(found, [change_id], note="it did not take")
-        deadman.settle(found.folder, found)
-        kept = rollback.failed(steps) + rollback.foreign(steps)
-        raise ChangeError(
-            f"It did not take and is taken back: {'; '.join(problems)}"
-            + (f". Not taken back: {'; '.join(kept)}" if kept else ""),
-            change=change_id,
-        )
-    for change in changes:
-        if change.release:
-            found.restored(change.target)
-    found.done(change_id)
-    found.close("nothing is wanted any more")
-    return {"change": change_id, "confirm_within": seconds if cuts else None}
+    return problems

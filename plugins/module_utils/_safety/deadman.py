@@ -155,7 +155,10 @@ def settle(folder: str, found: journal.Journal) -> None:
     if not still:
         disarm(folder)
     elif still != waiting["changes"]:
-        files.write(marker(folder), json.dumps({**waiting, "changes": still}).encode("ascii") + b"\n")
+        try:
+            files.write(marker(folder), json.dumps({**waiting, "changes": still}).encode("ascii") + b"\n")
+        except OSError:
+            pass  # On a full disk it keeps what was taken back already, and finds that so when the time has come.
 
 
 def expire(folder: str, waiting: dict[str, Any], found: journal.Journal) -> list[rollback.Step]:

@@ -45,7 +45,7 @@ _ID = re.compile(r"\A([0-9a-f]{1,14})-[0-9a-f]{1,8}\Z")
 
 
 class JournalError(Exception):
-    """The journal cannot be read or written; nothing was changed on the host."""
+    """The journal cannot be read or written; whoever raises it has changed nothing on the host."""
 
 
 class Entry(NamedTuple):
@@ -83,7 +83,8 @@ class Entry(NamedTuple):
 class Change:
     """One run of a changer. done: it was applied and read back; False means it was cut short. undone: see rollback.undo.
 
-    folded: only the originals of what it touched are left of it. run: the rollout it is part of (RUN), or "".
+    folded: only the originals of what it touched are left of it. run: the rollout it is part of (RUN), or "". waits: it was
+    to be confirmed. released: objects that it gave back for good; they are at their originals, and live no more.
     """
 
     id: str
@@ -94,6 +95,8 @@ class Change:
     undone: bool = False
     folded: bool = False
     run: str = ""
+    waits: bool = False
+    released: list[Object] = field(default_factory=list)
     #: (object, state before, state written)
     writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]] = field(default_factory=list)
 
@@ -150,6 +153,7 @@ class Journal:
         if operation == "change":
             change = Change(str(line["id"]), str(line["owner"]), float(line["time"]), str(line["boot"]))
             change.folded, change.run = bool(line.get("folded")), str(line.get("run") or "")
+            change.waits = bool(line.get("waits"))
             self.changes.append(change)
         elif operation in ("done", "undone"):
             for change in self.changes:
@@ -169,6 +173,9 @@ class Journal:
                     self.changes[-1].writes.append((target, line.get("before"), line["state"]))
             elif operation == "restored":
                 self.live.pop(target, None)
+                releaser = self.find(line["change"]) if "change" in line else None
+                if releaser is not None:
+                    releaser.released.append(target)
 
     def original(self, target: Object, present: dict[str, Any] | None) -> dict[str, Any] | None:
         """What was there before the collection first touched it; ``present`` when it never did."""
@@ -196,12 +203,32 @@ class Journal:
             later = [change for change in self.changes if int(change.time * 1000) > int(match[1], 16)]
         return [change.id for change in later if run is None or change.run == run]
 
+    def revocable(self, owner: str | None = None) -> list[str]:
+        """Ids of changes that gave objects back, which the gate of a rollout or a dead-man's timer may have to take back."""
+        oldest = time.time() - KEEP_WHOLE
+        return [
+            change.id
+            for change in self.changes
+            if change.released
+            and (change.run or change.waits)
+            and not change.undone
+            and change.time > oldest
+            and owner in (None, change.owner)
+        ]
+
     # --- writing
 
     def begin(
-        self, owner: str, writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]], now: float = 0.0
+        self,
+        owner: str,
+        writes: list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]],
+        now: float = 0.0,
+        waits: bool = False,
     ) -> str:
-        """Record (object, present state, state to be written) of one change; on the disk when this returns. Returns its id."""
+        """Record (object, present state, state to be written) of one change; on the disk when this returns. Returns its id.
+
+        waits: it is to be confirmed.
+        """
         now = now or time.time()
         number = int(now * 1000)
         while self.find(f"{number:x}-{os.getpid():x}") is not None:
@@ -209,7 +236,11 @@ class Journal:
         change = Change(f"{number:x}-{os.getpid():x}", owner, round(now, 3), boot_id())
         head = {"op": "change", "id": change.id, "owner": owner, "time": change.time, "boot": change.boot}
         run = os.environ.get(RUN, "")
-        lines: list[dict[str, Any]] = [{**head, "run": run[:100]} if run else head]
+        if run:
+            head["run"] = run[:100]
+        if waits:
+            head["waits"] = True
+        lines: list[dict[str, Any]] = [head]
         for target, present, _wanted in writes:
             if target not in self.live:
                 lines.append({"op": "original", "kind": target.kind, "name": target.name, "state": present})
@@ -218,14 +249,15 @@ class Journal:
         self._append(lines)
         return change.id
 
-    def done(self, change: str) -> None:
-        """The change was applied and read back."""
-        self._append([{"op": "done", "id": change}])
+    def done(self, change: str, released: Iterable[Object] = ()) -> None:
+        """The change was applied and read back. released: what it gave back for good."""
+        gone = [{"op": "restored", "kind": target.kind, "name": target.name, "change": change} for target in released]
+        self._append([*gone, {"op": "done", "id": change}])
         self._compact()
 
-    def undone(self, change: str) -> None:
-        """The change was taken back: what it wrote is as it was before it."""
-        self._append([{"op": "undone", "id": change}])
+    def undone(self, changes: Iterable[str]) -> None:
+        """The changes were taken back: what they wrote is as it was before them, or at its original."""
+        self._append([{"op": "undone", "id": change} for change in changes])
 
     def find(self, change: str) -> Change | None:
         return next((one for one in self.changes if one.id == change), None)
@@ -233,15 +265,20 @@ class Journal:
     def in_force(self, change: str) -> bool:
         """Is anything of it left, as far as the journal tells?"""
         found = self.find(change)
-        return found is not None and not found.undone and any(target in self.live for target, _before, _state in found.writes)
+        if found is None or found.undone:
+            return False
+        return bool(found.released) or any(target in self.live for target, _before, _state in found.writes)
 
     def restored(self, target: Object) -> None:
         """The object is at its original again."""
         self._append([{"op": "restored", "kind": target.kind, "name": target.name}])
 
     def close(self, note: str) -> None:
-        """After a rollback: when nothing is live any more the journal moves to the history."""
-        if self.live or not self.changes:
+        """When nothing is live any more, nor to be taken back, the journal moves to the history.
+
+        Where that cannot be written, such as on a full disk, the journal stays: it says the same, and a later run moves it.
+        """
+        if self.live or not self.changes or self.revocable():
             return
         summary = {"op": "closed", "note": note, "time": round(time.time(), 3)}
         try:
@@ -261,8 +298,8 @@ class Journal:
             # Killed between the two: the journal has nothing live, and the next close writes the lines once more.
             files.write(self.history, data)
             files.remove(self.path)
-        except OSError as error:
-            raise JournalError(f"{self.history}: {error.strerror}") from None
+        except OSError:
+            return
         self.changes, self._torn = [], False
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
@@ -272,18 +309,23 @@ class Journal:
             fresh = not os.path.exists(self.path)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self.path, flags, 0o600)
+            size = os.fstat(descriptor).st_size
             try:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
                 os.fsync(descriptor)
+            except OSError:
+                # Lines of which some are missing would tell of a change that never began.
+                os.ftruncate(descriptor, size)
+                raise
             finally:
                 os.close(descriptor)
             if fresh:
                 files.sync_folder(self.folder)
         except OSError as error:
             self._torn = True
-            raise JournalError(f"{self.path}: {error.strerror or error}; nothing was changed") from None
+            raise JournalError(f"{self.path}: {error.strerror or error}") from None
         self._torn = False
         for line in lines:
             self._take(line)
@@ -308,7 +350,10 @@ class Journal:
                 continue  # Told when it was read.
         kept = _text(line for change in old.changes for line in old._folded(change)).encode("ascii") + b"".join(lines[cut:])
         if len(kept) < sum(map(len, lines)):
-            files.write(self.path, kept)
+            try:
+                files.write(self.path, kept)
+            except OSError:
+                return  # It says the same, at length.
             self.live, self.changes, self.problems = {}, [], []
             self._read()
 

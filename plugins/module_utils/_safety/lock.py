@@ -44,8 +44,11 @@ class Lock:
                     raise Busy(told) from None
                 time.sleep(0.05)
         content = json.dumps({"what": self.what, "pid": os.getpid(), "started": round(time.time(), 3)}) + "\n"
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, content.encode("ascii"), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, content.encode("ascii"), 0)
+        except OSError:
+            pass  # The kernel's lock is held. On a full disk others are not told by whom, and the way back is still open.
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

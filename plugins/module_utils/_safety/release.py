@@ -7,17 +7,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import journal
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 
 
-def released(found: journal.Journal, owner: str, keep: Collection[Object], own_names: Collection[str] = ()) -> list[Difference]:
+def released(
+    found: journal.Journal,
+    owner: str,
+    keep: Collection[Object],
+    own_names: Collection[str] = (),
+    cuts: Callable[[Object], bool] = lambda _target: False,
+) -> list[Difference]:
     """What an earlier run changed and this one does not want: back to its original, if nobody else changed it since.
 
-    own_names: names of files of this collection; a folder with others in it stays.
+    own_names: names of files of this collection; a folder with others in it stays. cuts: can writing the object cut the host off?
     """
     entries = [entry for entry in found.live.values() if entry.owner == owner and entry.target not in keep]
     if not entries:
@@ -32,7 +38,8 @@ def released(found: journal.Journal, owner: str, keep: Collection[Object], own_n
         if step.verdict in ("restore", "already"):
             # What is not there any more needs no write.
             after = step.original if step.verdict == "restore" else step.present
-            changes.append(Difference(step.target, step.present, after, release=True))
+            cutting = step.verdict == "restore" and cuts(step.target)
+            changes.append(Difference(step.target, step.present, after, cuts=cutting, release=True))
     return changes
 
 

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import objects
@@ -103,14 +104,35 @@ def run(journal: Journal, owner: str | None = None, force: bool = False, note: s
     Steps that are still needed afterwards have the verdict ``failed``; the journal keeps them and the next run tries again.
     """
     steps = []
+    unwritten: list[str] = []
     for entry in _way_back(select(journal, owner)):
         step = _step(entry, force)
         steps.append(step)
         if step.verdict in ("restore", "already"):
-            journal.restored(step.target)
+            _write(partial(journal.restored, step.target), unwritten)
     objects.reload_units(step.target for step in steps if step.verdict == "restore")
+    overruled = [] if failed(steps) else journal.revocable(owner)
+    if overruled:
+        # Who wants the originals wants nothing back that was given back.
+        _write(partial(journal.undone, overruled), unwritten)
     journal.close(note)
-    return steps
+    return steps + _unwritten(journal, unwritten)
+
+
+def _write(write: Callable[[], None], unwritten: list[str]) -> None:
+    """A journal that takes no lines, such as on a full disk, does not stop the way back: the originals are read already."""
+    try:
+        write()
+    except JournalError as error:
+        unwritten.append(str(error))
+
+
+def _unwritten(journal: Journal, why: list[str]) -> list[Step]:
+    """The host is as it should be, and its journal does not say so: the next rollback finds it so, and writes again."""
+    if not why:
+        return []
+    reason = why[0].removeprefix(f"{journal.path}: ")
+    return [Step(Object("file", journal.path), "failed", None, None, f"what was taken back is not noted in it: {reason}")]
 
 
 def _entries_of(journal: Journal, changes: Sequence[str]) -> list[Entry]:
@@ -141,21 +163,27 @@ def preview_undo(journal: Journal, changes: Sequence[str], force: bool = False) 
 def undo(journal: Journal, changes: Sequence[str], force: bool = False, note: str = "undone") -> list[Step]:
     """Take changes back: their objects return to what they were before the first of them, not to their originals. Under the lock.
 
-    changes: ids, oldest first, such as Journal.after() gives.
+    changes: ids, oldest first, such as Journal.after() gives. Raises JournalError when it has no such change.
     """
     entries = _entries_of(journal, changes)
     present, _why = look(entries)
-    writes = [
-        (entry.target, present[entry.target], entry.original)
-        for entry in entries
-        if entry.target in present and entry.ours(present[entry.target])
-    ]
+    writes: dict[str, list[tuple[Object, dict[str, Any] | None, dict[str, Any] | None]]] = {}
+    for each in entries:
+        if each.target in present and each.ours(present[each.target]):
+            # By owner: an object that was given back is its owner's again.
+            writes.setdefault(each.owner, []).append((each.target, present[each.target], each.original))
     # The way back is a change like any other: killed in the middle of it, the journal still names every value.
-    own = journal.begin(entries[0].owner, writes) if writes else None
+    own: list[str] = []
+    unwritten: list[str] = []
+    for owner, some in writes.items():
+        try:
+            own.append(journal.begin(owner, some))
+        except JournalError as error:
+            unwritten.append(str(error))
     # One by one, each looked at in its turn: restoring one may change those that follow from it.
     steps = [_step(entry, force) for entry in _way_back(entries)]
-    if own is not None:
-        journal.done(own)
+    for number in own:
+        _write(partial(journal.done, number), unwritten)
     for step in steps:
         entry = journal.live.get(step.target)
         if (
@@ -163,13 +191,12 @@ def undo(journal: Journal, changes: Sequence[str], force: bool = False, note: st
             and entry is not None
             and objects.same(step.target, step.original, entry.original)
         ):
-            journal.restored(step.target)
+            _write(partial(journal.restored, step.target), unwritten)
     if not failed(steps):
-        for change in changes:
-            journal.undone(change)
+        _write(partial(journal.undone, changes), unwritten)
     objects.reload_units(step.target for step in steps if step.verdict == "restore")
     journal.close(note)
-    return steps
+    return steps + _unwritten(journal, unwritten)
 
 
 def _step(entry: Entry, force: bool) -> Step:

@@ -82,7 +82,10 @@ def run(changer: Changer, state: str, check: bool, force: bool = False) -> dict[
             finished(found, changer.owner)
             return result
         if changer.prepare is not None:
-            changer.prepare()
+            try:
+                changer.prepare()
+            except OSError as error:
+                raise ChangeError(f"Nothing was changed. {changer.folder}: {error.strerror or error}") from None
         after = Work()
 
         def left() -> list[str]:
@@ -137,7 +140,7 @@ def back(owner: str, folder: str, check: bool, force: bool) -> dict[str, Any]:
         )
     if check:
         steps = rollback.preview(journal.Journal(folder), owner, force)
-    elif not rollback.select(journal.Journal(folder), owner):
+    elif not (rollback.select(found := journal.Journal(folder), owner) or found.revocable(owner)):
         steps = []
     else:
         from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman
