@@ -319,3 +319,92 @@ print(json.dumps([sizes, packets, low, snapshot() == before]))
     assert "doubled" in why[1] and "kept" in why[0]
     assert low == sizes[0], "it shrinks to what was there before, and no further"
     assert restored is True
+
+
+RELEASE = """
+KEY = "net.ipv4.conf.all.arp_ignore"
+before = snapshot()
+tune.run(options(settings={KEY: "1", "net.ipv4.tcp_fin_timeout": "25"}, persist=False), check=False)
+between = snapshot()
+done = tune.run(options(persist=False, deadman=3600), check=False)
+gone = snapshot() == before
+def timer_is_dead():
+    # It would wait for an hour.
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
+        except OSError:
+            continue
+        if done["change"].encode() in words and b"--after" in words:
+            os.kill(int(pid), signal.SIGKILL)
+timer_is_dead()
+def expire():
+    words = [sys.executable, FOLDER + "/journal.pyz", "expire"]
+    return subprocess.run(words, stdout=subprocess.DEVNULL).returncode
+"""
+
+
+def test_giving_back_what_can_cut_the_host_off_is_taken_back_unless_confirmed(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + RELEASE
+        + """
+code = expire()
+back = unlike(snapshot(), between)
+tune.run(options(state="absent"), check=False)
+print(json.dumps([done["confirm_within"], gone, code, back, unlike(snapshot(), before), deadman.armed(FOLDER)]))
+""",
+        timeout=90,
+    )
+    assert out == [3600, True, 0, [], [], None]
+
+
+def test_giving_back_that_is_confirmed_stays(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + RELEASE
+        + """
+confirmed = [act.confirm(done["change"], False, FOLDER)["changed"] for _twice in range(2)]
+code = expire()
+again = tune.run(options(persist=False, deadman=3600), check=False)["changed"]
+journal.KEEP_WHOLE = 0
+tune.run(options(persist=False), check=False)
+print(json.dumps([confirmed, code, snapshot() == before, again, os.path.exists(FOLDER + "/journal.jsonl")]))
+""",
+        timeout=90,
+    )
+    assert out == [[True, False], 0, True, False, False]
+
+
+def test_the_way_back_to_the_originals_ends_the_wait_of_what_was_given_back(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + RELEASE
+        + """
+tune.run(options(state="absent"), check=False)
+waiting = deadman.armed(FOLDER)
+print(json.dumps([waiting, expire(), unlike(snapshot(), before), os.path.exists(FOLDER + "/journal.jsonl")]))
+""",
+        timeout=90,
+    )
+    assert out == [None, 0, [], False]
+
+
+def test_a_change_that_is_undone_leaves_the_wait_of_what_was_given_back(ns) -> None:
+    out = ns.python_json(
+        PRELUDE
+        + WAIT
+        + RELEASE
+        + """
+other = tune.run(options(settings={"net.ipv4.tcp_syn_retries": "4"}, persist=False), check=False)
+act.back({"owner": None, "force": False, "since": None, "change": other["change"]}, False, FOLDER)
+waiting = deadman.armed(FOLDER)
+expire()
+print(json.dumps([waiting and waiting["changes"] == [done["change"]], unlike(snapshot(), between)]))
+""",
+        timeout=90,
+    )
+    assert out == [True, []]

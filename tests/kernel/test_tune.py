@@ -396,3 +396,134 @@ print(json.dumps([first, applied, at_boot, second, sorted(gone["skipped_keys"]),
     assert out[:4] == [True, ["2", "0"], ["2", "0"], False]
     assert out[4] == ["net.ipv4.conf.va/100.rp_filter", "net.ipv6.conf.va/100.accept_ra"]
     assert out[5:] == [False, 0, []]
+
+
+def test_what_another_key_still_needs_is_not_given_back(ns) -> None:
+    out = run(
+        ns,
+        """
+stamps, reuse = "net.ipv4.tcp_timestamps", "net.ipv4.tcp_tw_reuse"
+sysctl.write(stamps, "0")
+sysctl.write(reuse, "0")
+tune.run(options(settings={stamps: "1", reuse: "1"}), check=False)
+told = []
+for check in (True, False):
+    try:
+        tune.run(options(settings={reuse: "1"}), check=check)
+    except tune.TuneError as error:
+        told.append(str(error))
+kept = [sysctl.read(stamps), sysctl.read(reuse)]
+tune.run(options(), check=False)
+print(json.dumps([told, kept, sysctl.read(stamps), sysctl.read(reuse)]))
+""",
+    )
+    told, kept, *back = out
+    assert len(told) == 2 and told[0] == told[1]
+    assert "needs time stamps" in told[0] and "tcp_timestamps is wanted no longer and returns to 0" in told[0]
+    assert kept == ["1", "1"] and back == ["0", "0"]
+
+
+def test_a_rollout_that_only_gives_back_is_taken_back(ns) -> None:
+    """Nothing is wanted any more, all is at its original: the gate of the rollout still finds what was there before."""
+    out = run(
+        ns,
+        """
+from ansible_collections.netops.fleet.plugins.module_utils._safety import act
+before = snapshot()
+tune.run(options(settings={"net.ipv4.tcp_fin_timeout": "25", "net.ipv4.ip_forward": "1"}), check=False)
+between, mark = snapshot(), journal.Journal(FOLDER).mark()
+os.environ[journal.RUN] = "tune-1"
+tune.run(options(persist=False), check=False)
+del os.environ[journal.RUN]
+released = snapshot() == before
+given = {"owner": None, "change": None, "since": mark, "run": "tune-1", "force": False}
+act.back(given, False, FOLDER)
+taken_back = unlike(snapshot(), between)
+tune.run(options(state="absent"), check=False)
+print(json.dumps([released, taken_back, unlike(snapshot(), before), os.path.exists(FOLDER + "/journal.jsonl")]))
+""",
+    )
+    assert out == [True, [], [], False]
+
+
+FULL = """
+os.mkdir(FOLDER, 0o700)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", FOLDER], check=True)
+FIN = "net.ipv4.tcp_fin_timeout"
+def fill():
+    # Not a byte is free then, nor is one in the journal's last page.
+    with open(FOLDER + "/journal.jsonl", "ab") as file:
+        file.write(b"\\n" * (-os.path.getsize(FOLDER + "/journal.jsonl") % os.sysconf("SC_PAGE_SIZE")))
+    with open(FOLDER + "/fill", "ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+def attempt(**given):
+    try:
+        return tune.run(options(persist=False, **given), check=False)["changed"]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+def free():
+    os.unlink(FOLDER + "/fill")
+"""
+
+
+def test_a_disk_that_fills_up_in_the_middle_leaves_the_host_as_it_was(ns) -> None:
+    """The values are written, the journal's last lines are not: the originals are known, so they return, and that is told."""
+    out = run(
+        ns,
+        FULL
+        + """
+attempt(settings={FIN: "25"})
+real, filled = tune._left, []
+def left(*given):
+    fill()
+    return real(*given)
+tune._left = left
+told = attempt(settings={FIN: "26", "net.ipv4.ip_forward": "1"}, deadman=3600)
+now = [sysctl.read(FIN), sysctl.read("net.ipv4.ip_forward")]
+tune._left = real
+again = attempt(settings={FIN: "27"})
+kept = sysctl.read(FIN)
+command = subprocess.run([sys.executable, FOLDER + "/journal.pyz", "rollback"], capture_output=True, text=True)
+back = sysctl.read(FIN)
+free()
+problems = journal.Journal(FOLDER).problems
+later = subprocess.run([sys.executable, FOLDER + "/journal.pyz", "rollback"], capture_output=True, text=True)
+shown = [deadman.armed(FOLDER), os.path.exists(FOLDER + "/journal.jsonl")]
+print(json.dumps([told, now, again, kept, command.returncode, command.stdout, back, problems, later.returncode, shown]))
+""",
+    )
+    told, now, again, kept, code, said, back, problems, later, shown = out
+    assert told.startswith("ChangeError: It did not take and is taken back: ") and "No space left on device" in told
+    assert "what was taken back is not noted in it" in told and now == ["25", "0"]
+    assert again.startswith("JournalError: ") and "No space left" in again and kept == "25"
+    # The way back needs no space but to say so.
+    assert back == "60" and code == 1 and "failed: file /var/lib/netops.fleet/journal.jsonl what was taken back" in said
+    assert problems == [] and later == 0 and shown == [None, False]
+
+
+def test_a_disk_that_fills_up_before_a_file_is_written_leaves_the_host_as_it_was(ns) -> None:
+    out = run(
+        ns,
+        FULL
+        + """
+subprocess.run(["mount", "--bind", FOLDER, "/etc/sysctl.d"], check=True)
+before = sysctl.read("net.core.somaxconn")
+begin = journal.Journal.begin
+def full(*given, **more):
+    change = begin(*given, **more)
+    fill()
+    return change
+journal.Journal.begin = full
+try:
+    told = str(tune.run(options(profile="inference"), check=False)["changed"])
+except tune.TuneError as error:
+    told = str(error)
+print(json.dumps([told, before == sysctl.read("net.core.somaxconn"), sysctl.read("net.ipv4.tcp_fin_timeout")]))
+""",
+    )
+    assert "It did not take and is taken back: file /etc/sysctl.d/zz-netops-fleet.conf" in out[0] and "No space left" in out[0]
+    assert out[1:] == [True, "60"]

@@ -368,3 +368,23 @@ def test_moves_end_within_the_bounds(found: list[tuple[float, float, bool]], pre
             assert low <= decision.value <= high
         present = decision.value
     assert moves <= (len(found) + 2) // 3, "it moves more often than its rest allows"
+
+
+def test_a_key_that_returns_is_seen_at_its_original() -> None:
+    """Not at the value that it has while the plan is made."""
+    stamps, reuse = "net.ipv4.tcp_timestamps", "net.ipv4.tcp_tw_reuse"
+
+    def errors(present: dict[str, str | None], returning: dict[str, str], wanted: dict[str, str]) -> list[str]:
+        wants = sysctl_plan.merge([], wanted)
+        return sysctl_plan.make(
+            sysctl_plan.Present(present), boot_order.Boot(), wants, None, None, persist=False, returning=returning
+        ).errors
+
+    assert errors({stamps: "1", reuse: "1"}, {}, {reuse: "1"}) == []
+    (told,) = errors({stamps: "1", reuse: "1"}, {stamps: "0"}, {reuse: "1"})
+    assert "needs time stamps" in told and f"{stamps} is wanted no longer and returns to 0" in told
+    assert errors({stamps: "0", reuse: "1"}, {stamps: "1"}, {reuse: "1"}) == [], "it is about to be right"
+    assert errors({stamps: "1", reuse: "0"}, {stamps: "0", reuse: "1"}, {"net.ipv4.tcp_sack": "1"}) == [], "as the host had it"
+    pair = {"net.core.rmem_default": "500000", "net.core.rmem_max": "600000"}
+    (told,) = errors({**pair}, {"net.core.rmem_max": "212992"}, {"net.core.rmem_default": "500000"})
+    assert "net.core.rmem_default is 500000, above net.core.rmem_max 212992" in told

@@ -175,7 +175,13 @@ def study(options: Options, found: journal.Journal, boot: bool = False) -> Work:
         keep.update(AGAIN.targets())
     elif options.persist and options.rules:
         notes.append("systemd does not run this host: nothing sets this again at the next boot")
-    differences += change.released(found, OWNER, keep)
+    drivers = {nic.name: nic.driver for nic in nics}
+
+    def cuts(target: Object) -> bool:
+        name, _space, setting = target.name.partition(" ")
+        return target.kind == "nic" and nic_plan.interrupts(drivers.get(name), setting)
+
+    differences += change.released(found, OWNER, keep, cuts=cuts)
     skipped = {item.name: item.why for item in items if item.action == "skip"}
     waiting = [f"{item.name} stays {item.present}: {item.why}" for item in items if item.action == "skip" and item.interrupts]
     result = {

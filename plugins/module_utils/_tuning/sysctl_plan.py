@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import parameters, sysctl
@@ -103,13 +104,17 @@ def make(
     missing: str = "skip",
     persist: bool = True,
     file: str = FILE,
+    returning: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """own_file, own_rules: present states of the collection's files. missing: skip or fail, for explicit keys the kernel lacks.
+
+    returning: originals of keys that are wanted no longer, and go back to them with this plan.
 
     boot must be read with the own file's future content (see render); so make() is called with what render() gave.
     """
     plan = Plan()
     force: dict[str, str] = {name: value for name, value in present.values.items() if value is not None}
+    force.update(returning)
     for want in wants:
         item = _item(present, boot, want, missing)
         plan.items.append(item)
@@ -119,7 +124,7 @@ def make(
             force[want.name] = want.value
         if persist and item.action in ("set", "none"):
             _overridden(plan, item, file)
-    plan.errors += parameters.conflicts({want.name: force[want.name] for want in wants if want.name in force} | _rest(force))
+    plan.errors += _conflicts(wants, force, returning)
     plan.file, rules = render(present, wants, missing) if persist else ("", "")
     if persist:
         _file(plan, Object("file", file), own_file, plan.file)
@@ -131,6 +136,20 @@ def make(
             target = Object("sysctl", item.want.name)
             plan.changes.append(Difference(target, before, {"value": item.want.value}, cuts=known is not None and known.cuts))
     return plan
+
+
+def _conflicts(wants: list[Want], force: dict[str, str], returning: Mapping[str, str]) -> list[str]:
+    """Of wanted keys with each other and with what stays or returns. force: all values that will be in force."""
+    others = {**{name: force[name] for name in returning}, **_rest(force)}
+    values = {want.name: force[want.name] for want in wants if want.name in force}
+    # Originals that do not go together are as the host had them.
+    had = parameters.conflicts({name: value for name, value in others.items() if name not in values}) if returning else []
+    found = []
+    for conflict in parameters.conflicts({**others, **values}):
+        if conflict not in had:
+            back = [f"{name} is wanted no longer and returns to {value}" for name, value in returning.items() if name in conflict]
+            found.append(f"{conflict} ({', '.join(back)})" if back else conflict)
+    return found
 
 
 def _rest(force: dict[str, str]) -> dict[str, str]:

@@ -215,7 +215,8 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     content, _rules = sysctl_plan.render(present, wants, options.missing)
     # A foreign file of our name (from before) gives way; with persist off ours goes too.
     boot = boot_order.read(own={sysctl_plan.FILE: content if options.persist else ""})
-    plan = sysctl_plan.make(present, boot, wants, own, rules, options.missing, options.persist)
+    returning = _returning(live, present, originals, wants)
+    plan = sysctl_plan.make(present, boot, wants, own, rules, options.missing, options.persist, returning=returning)
     notes += [f"{line}: it could not be read, so it is not known what it sets at boot" for line in boot.unread]
     changes, errors = list(plan.changes), list(plan.errors)
     _limits(options, plan, present, changes, errors)
@@ -223,7 +224,7 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
         changes += _adaptive().timer_changes(options.folder, options.adapt_interval)
     changes = _with_folders(changes, errors)
     kept = {change.target for change in changes} | _kept(options, plan)
-    changes += released(found, OWNER, kept, own_names=_OWN_FILES)
+    changes += released(found, OWNER, kept, own_names=_OWN_FILES, cuts=_cuts)
     if glob.glob("/etc/systemd/system/*.wants/bpftune.service"):
         notes.append("bpftune is switched on: it stops tuning a parameter that somebody else writes, until it is restarted")
     was, will = originals.get("net.core.somaxconn"), _will(plan, present, "net.core.somaxconn")
@@ -238,6 +239,29 @@ def study(options: Options, found: journal.Journal, moved: dict[str, str] | None
     if options.paths and not facts.paths:
         notes.append("no link's speed is known: declare link_mbit, or mbit of each path; buffers are kept")
     return Work(plan, changes, notes, shown, errors, (_number(was), _number(will)))
+
+
+def _returning(
+    live: list[journal.Entry], present: sysctl_plan.Present, originals: Mapping[str, str | None], wants: list[profiles.Want]
+) -> dict[str, str]:
+    """Originals of keys that are wanted no longer, and that nobody else changed since: what release.py will write."""
+    wanted = {want.name for want in wants}
+    for name in list(wanted):
+        for pattern in parameters.COMPANIONS.get(name, ()):
+            wanted.update(_matching(pattern))
+    found = {}
+    for entry in live:
+        if entry.target.kind != "sysctl" or entry.target.name in wanted:
+            continue
+        now, was = present.values.get(entry.target.name), originals.get(entry.target.name)
+        if now is not None and was is not None and entry.ours({"value": now}):
+            found[entry.target.name] = was
+    return found
+
+
+def _cuts(target: Object) -> bool:
+    known = parameters.key(target.name) if target.kind == "sysctl" else None
+    return known is not None and known.cuts
 
 
 def _adapted(wants: list[profiles.Want], moved: dict[str, str]) -> list[profiles.Want]:
@@ -384,7 +408,10 @@ def run(options: Options, check: bool) -> dict[str, Any]:
             finished(found, OWNER)
             return result
         if options.adapt and options.adapt_interval:
-            _adaptive().install(options)
+            try:
+                _adaptive().install(options)
+            except OSError as error:
+                raise TuneError(f"Nothing was changed. {options.folder}: {error.strerror or error}") from None
         with unbroken():
             result.update(apply(found, OWNER, changes, options.deadman, lambda: _left(options, found, moved), _along))
         return result
@@ -420,8 +447,9 @@ def _along(change: Difference) -> Iterator[Write]:
 
 def _left(options: Options, found: journal.Journal, moved: dict[str, str] | None) -> list[str]:
     """The second plan: what still differs after applying."""
-    told = []
-    for change in study(options, found, moved).changes:
+    work = study(options, found, moved)
+    told = list(work.errors)
+    for change in work.changes:
         if differs(change):
             before, after = sysctl_plan._shown(change.before), sysctl_plan._shown(change.after)
             ticks = change.target.kind == "sysctl" and sysctl.rounded(change.target.name, after, before)
