@@ -121,7 +121,9 @@ class ActionModule(ActionBase):
             elif confirmed is not None and confirmed.get("unreachable"):
                 found.fail(host, "unreachable", "it was lost before its change was confirmed; its dead-man's timer takes it back")
             elif confirmed is not None and confirmed.get("failed"):
-                found.fail(host, "failed", str(confirmed.get("msg") or "not confirmed"))
+                # With an answer of what it confirmed, only the task found that not all of it was.
+                why = None if "confirmed" in confirmed else confirmed.get("msg") or "not confirmed"
+                found.fail(host, "failed", str(why or "its change was taken back before it could be confirmed"))
                 self._returned(found, host, late or {"failed": True})
         if not found.stopped and found.over():
             found.stop()

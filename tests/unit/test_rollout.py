@@ -38,6 +38,8 @@ CHANGE = says("sysctl_tuning", changed=True, change="1-1", confirm_within=None)
 BACK = says(
     "change_journal", changed=True, steps=[{"kind": "sysctl", "name": "a", "verdict": "restore", "before": None, "after": None}]
 )
+#: What a host answers that is asked to confirm when its dead-man's timer was faster: no error, but nothing confirmed either.
+NONE_WAITS = says("change_journal", changed=False, confirmed=[])
 #: Preflight, baseline, change, gate.
 GOOD = [well(), well(), CHANGE, well("1-1")]
 
@@ -115,7 +117,14 @@ FAILURES = {
     "gate failed": ([*GOOD[:3], fails(HEALTH, "worse"), BACK], "rolled back", True),
     "way back failed": ([*GOOD[:3], fails(HEALTH), fails("change_journal", "stuck")], "failed", True),
     "confirmation lost": ([*GOOD[:3], well("1-1", waiting=["1-1"]), lost("change_journal")], "unreachable", False),
-    "confirmation late": ([*GOOD[:3], well("1-1", waiting=["1-1"]), fails("change_journal"), BACK], "rolled back", True),
+    "confirmation failed": ([*GOOD[:3], well("1-1", waiting=["1-1"]), fails("change_journal"), BACK], "rolled back", True),
+    "confirmation late": (
+        [*GOOD[:3], well("1-1", waiting=["1-1"]), NONE_WAITS, says("change_journal", steps=[])], "unchanged", True,
+    ),
+    "confirmation late for the first": (
+        [*GOOD[:3], well("1-2", waiting=["1-1", "1-2"]), says("change_journal", changed=True, confirmed=["1-2"]), BACK],
+        "rolled back", True,
+    ),
 }  # fmt: skip
 
 
@@ -133,6 +142,13 @@ def test_hosts_that_fail_or_are_lost_at_each_step(fleet: Fleet) -> None:
     for step, (_script, _state, back) in FAILURES.items():
         assert (fleet.asked(names[step]).count("change_journal") - ("confirmation" in step) > 0) is back, step
         assert re.search(rf"^{names[step]}: .+", output, re.MULTILINE), "the report names the host and the reason"
+
+
+def test_a_change_that_waits_no_longer_when_it_is_to_be_confirmed_was_taken_back(fleet: Fleet) -> None:
+    one = fleet.host(*FAILURES["confirmation late"][0])
+    status, output = fleet.tune()
+    assert status != 0, output
+    assert fleet.told()["reasons"] == {one: "its change was taken back before it could be confirmed"}
 
 
 def test_a_host_that_took_its_change_back_before_the_gate_is_not_new(fleet: Fleet) -> None:
