@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, rollback
+from ansible_collections.netops.fleet.plugins.module_utils._safety import filters, journal, objects, portable, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._safety.journal import Journal, JournalError
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object, capture, file_state, put
 
@@ -119,15 +119,63 @@ def test_a_kind_of_a_newer_version_fails_alone(folder: str, tmp_path: Path) -> N
     assert [str(target) for target in Journal(folder).live] == ["hologram a"]
 
 
-def test_the_journals_own_command_has_every_kind(tmp_path: Path) -> None:
-    """Kinds are imported when they are met; on a host without the collection they must be in the package."""
-    from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, objects, portable
+#: Two states of each kind that differ, of the shape that its functions compare.
+STATES: dict[str, list[dict[str, Any] | None]] = {
+    **{kind: [{"value": "1"}, {"value": "2"}] for kind in ("sysctl", "irq", "nic", "sysfs")},
+    "file": [file_state("a"), file_state("b")],
+    "dir": [{"mode": 0o755}, None],
+    "unit": [{"enabled": True, "active": True}, {"enabled": True, "active": False}],
+    "ipset": [{"type": "hash:net", "family": 2, "digest": digest} for digest in "ab"],
+    **{kind: [filters.state_of({"chains": {"input": [rule]}}, []) for rule in "ab"] for kind in ("iptables", "nft")},
+    **{kind: [{"digest": digest} for digest in "ab"] for kind in ("nftset", "nfttable")},
+    "packed": [{"digest": digest, "mode": 0o600} for digest in "ab"],
+    "irqbalance": [{"line": "a"}, {"line": "b"}],
+    "hugepages": [{"pages": 1}, {"pages": 2}],
+    "service": [{"cpus": "0"}, {"cpus": "1"}],
+}
+PROGRAMS = ("_safety.cli", "_tuning.adaptive", "_tuning.irq", "_tuning.nic")
+UTILS = "ansible_collections.netops.fleet.plugins.module_utils"
 
-    package = portable.install(str(tmp_path / "folder"), "journal.pyz", cli.__name__)
+
+def package(program: str, folder: Path) -> str:
+    """Path of a program as it is put on hosts."""
+    path = folder / "program.pyz"
+    path.write_bytes(portable.build(f"{UTILS}.{program}"))
+    return str(path)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_program_reads_a_journal_of_every_kind(program: str, folder: str, tmp_path: Path) -> None:
+    """Kinds are imported when they are met; on a host without the collection they must be in the package."""
+    found = Journal(folder)
+    assert sorted(STATES) == sorted(objects.KINDS)
+    for number in (0, 1):
+        found.begin("test", [(Object(kind, f"/{kind}"), None, states[number]) for kind, states in STATES.items()])
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from ansible_collections.netops.fleet.plugins.module_utils._safety import objects\n"
-        "print(sorted(name for name in objects.KINDS if objects.known(name)))\n"
+        f"from {UTILS}._safety import journal, objects\n"
+        "found = journal.Journal(sys.argv[2])\n"
+        "print(found.problems, sorted((each.kind, len(entry.wrote)) for each, entry in found.live.items()))\n"
+        "assert sys.argv[1] in journal.__file__ and all(objects.known(name) for name in objects.KINDS)\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code, package], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(sorted(objects.KINDS))
+    words = [sys.executable, "-I", "-S", "-c", code, package(program, tmp_path), folder]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == f"[] {sorted((kind, 2) for kind in objects.KINDS)}", done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_program_that_reserves_pages_at_boot_runs(tmp_path: Path) -> None:
+    """It needs no journal. What is asked for is not there."""
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        package("_tuning.pages_boot", tmp_path),
+        "--pages",
+        "/sys/none=1",
+        "--set",
+        "/sys/none/a=b",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    told = ["<4>/sys/none: this kernel does not have it", "<4>/sys/none/a: No such file or directory"]
+    assert done.stdout.splitlines() == told

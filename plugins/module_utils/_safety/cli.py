@@ -16,22 +16,9 @@ import sys
 import time
 from typing import Any, TextIO
 
-from ansible_collections.netops.fleet.plugins.module_utils._safety import (
-    deadman,
-    filters,
-    ipset_state,
-    lock,
-    nft_state,
-    nic_objects,
-    packed_file,
-    pages,
-    rollback,
-    service,
-)
+from ansible_collections.netops.fleet.plugins.module_utils._safety import deadman, lock, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._safety.journal import FOLDER, Journal, JournalError
 
-#: Kinds that objects.py imports only when it meets them: named here, they are in the package.
-PACKED = (filters, ipset_state, nft_state, nic_objects, packed_file, pages, service)
 #: How long a timer waits for a change that is under way.
 _PATIENCE = 120.0
 

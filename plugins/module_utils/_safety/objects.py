@@ -17,8 +17,7 @@ A state is a JSON object, or None when the thing is not there:
 
 and those of NICs and their interrupts (nic_objects.py), of huge pages (pages.py), and running services (service.py).
 
-A changer of other things adds its kind to KINDS: two functions that talk to the host through _kernel, and how states compare;
-and their module to PACKED in cli.py.
+A changer of other things adds its kind to KINDS: two functions that talk to the host through _kernel, and how states compare.
 """
 
 from __future__ import annotations

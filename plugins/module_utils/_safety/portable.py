@@ -19,14 +19,17 @@ from collections.abc import Iterator
 
 from ansible_collections.netops.fleet.plugins.module_utils._safety import files
 
-_IMPORT = re.compile(r"^from (ansible_collections\.netops\.fleet\.plugins\.module_utils[\w.]*) import (\([^)]*\)|[^(\n]*)", re.M)
+#: At any depth: what a function imports when it needs it must be in the package too.
+_IMPORT = re.compile(
+    r"^[ \t]*from (ansible_collections\.netops\.fleet\.plugins\.module_utils[\w.]*) import (\([^)]*\)|[^(\n]*)", re.M
+)
 _MAIN = "import sys\nfrom {name} import main\nsys.exit(main(sys.argv[1:]))\n"
 #: Zip cannot hold an earlier time; a fixed one makes equal sources equal files.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def build(program: str) -> bytes:
-    """A zip application whose program is ``main(arguments)`` of the module ``program``, with all that it imports at module level.
+    """A zip application whose program is ``main(arguments)`` of the module ``program``, with all that it imports, also late.
 
     Ansible sends only what it sees imported: whoever names a program has an import of it too. Raises ImportError.
     """
@@ -54,7 +57,7 @@ def build(program: str) -> bytes:
 
 
 def _imports(source: str) -> Iterator[str]:
-    """Full names of the collection's modules that are imported at module level."""
+    """Full names of the collection's modules that a source imports."""
     for base, names in _IMPORT.findall(source):
         if _source(base) is not None:
             yield base

@@ -17,7 +17,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence import nic_
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.nic_queues import Nic
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.topology import Topology
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import cpulist, irqs, sysctl
-from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, objects, portable
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, objects, portable
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import change, irq_plan, irqbalance, nic_plan, reapply
@@ -37,8 +37,6 @@ _MEMORY = "irq.json"
 _FLOWS = "net.core.rps_sock_flow_entries"
 #: Seconds for interrupts to arrive on their new processor.
 _SETTLE = 1.0
-#: Imported late elsewhere; the program at boot packs what this file names.
-_LATE = (cli, deadman)
 
 #: The argument spec of the module; its documentation stands in plugins/modules/irq_affinity.py.
 ARGUMENTS: dict[str, Any] = {

@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import topology
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.topology import Device, Topology
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import cpulist, ethtool_netlink, procfs
-from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, objects, portable
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, objects, portable
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import change, nic_plan, reapply
@@ -25,8 +25,6 @@ from ansible_collections.netops.fleet.plugins.module_utils._tuning.reapply impor
 OWNER = "nic_settings"
 AGAIN = Again(OWNER, "netops-fleet-nic", "nic.pyz", "Set what NICs lost with their driver", (("net", "add|move"),))
 _MEMORY = "nic.json"
-#: Imported late elsewhere; the program at boot packs what this file names.
-_LATE = (cli, deadman)
 
 _RULE: dict[str, Any] = {
     "match": {"type": "list", "elements": "str", "default": ["*"]},
