@@ -114,6 +114,7 @@ options:
   adapt:
     description:
       - Takes a sample of traffic and memory and moves the maxima of C(tcp_rmem) and C(tcp_wmem).
+      - One that is given in O(settings) stays as it is given.
       - The kernel sizes buffers within these maxima by itself, so this is only of use where connections reach them.
     type: bool
     default: false

@@ -408,3 +408,36 @@ print(json.dumps([waiting and waiting["changes"] == [done["change"]], unlike(sna
         timeout=90,
     )
     assert out == [True, []]
+
+
+def test_the_timer_moves_no_buffer_whose_value_was_given(ns) -> None:
+    """Given at once, or later as the value that it has by then; the other one is still moved."""
+    out = ns.python_json(
+        PRELUDE
+        + """
+from ansible_collections.netops.fleet.plugins.module_utils._tuning import adapt, adaptive
+adaptive.measure = lambda window: adapt.Sample(1.0, 1000000, 1448000000, 0.9)  # A busy host with memory to spare.
+# systemd does not run here: what its timer would call is called by hand.
+adaptive.timer_changes, adaptive.timer_objects = lambda folder, interval: [], lambda: []
+asked = dict(adapt=True, adapt_interval=60, adapt_window=0.1, link_mbit=100.0, flows=4, persist=False)
+values = lambda: [sysctl.read(key) for key, _send in adaptive.KEYS]
+def ticks():
+    for _number in range(3):
+        assert adaptive.main(["--folder", FOLDER]) == 0
+    return values()
+both = {"net.ipv4.tcp_rmem": "4096 131072 6400000", "net.ipv4.tcp_wmem": "4096 16384 4200000"}
+tune.run(options(settings=both, **asked), check=False)
+given = [values(), ticks()]
+tune.run(options(settings={"net.ipv4.tcp_rmem": both["net.ipv4.tcp_rmem"]}, **asked), check=False)
+one = ticks()
+now = dict(zip(both, one))
+again = tune.run(options(settings=now, **asked), check=False)["changed"]
+print(json.dumps([list(both.values()), given, one, again, ticks()]), flush=True)
+""",
+        timeout=120,
+    )
+    both, given, one, changed, later = out
+    tokens = [[value.split() for value in values] for values in (both, *given, one, later)]
+    assert tokens[1] == tokens[2] == tokens[0]
+    assert tokens[3][0] == tokens[0][0] and int(tokens[3][1][2]) > 4_200_000, "the send buffer was not given any more"
+    assert changed is False and tokens[4] == tokens[3]

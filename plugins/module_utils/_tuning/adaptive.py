@@ -53,7 +53,13 @@ def _save(folder: str, content: dict[str, Any]) -> None:
 
 
 def settings(options: Any) -> dict[str, Any]:
-    return {"window": options.adapt_window, "link_mbit": options.link_mbit, "flows": options.flows or 64}
+    """How samples are taken and judged. fixed: keys whose values the user gave; they are not moved."""
+    return {
+        "window": options.adapt_window,
+        "link_mbit": options.link_mbit,
+        "flows": options.flows or 64,
+        "fixed": [key for key, _send in KEYS if key in options.settings],
+    }
 
 
 def measure(window: float) -> adapt.Sample:
@@ -97,6 +103,8 @@ def decide(folder: str, how: dict[str, Any], sample: adapt.Sample, found: journa
     values: dict[str, str] = {}
     log = list(kept.get("decisions", []))
     for key, send in KEYS:
+        if key in how.get("fixed", ()):
+            continue
         now = (sysctl.read(key) or "").split()
         if len(now) != 3:
             continue
@@ -168,7 +176,7 @@ def main(arguments: list[str]) -> int:
                 present = objects.capture(Object("sysctl", key))
                 if not objects.same(Object("sysctl", key), present, {"value": value}):
                     writes.append((Object("sysctl", key), present, {"value": value}))
-            _say(why)
+            _say(why or "nothing to adapt: the values of both buffers were given")
             if writes:
                 change = found.begin(OWNER, writes)
                 for target, _present, state in writes:

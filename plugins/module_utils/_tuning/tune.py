@@ -404,14 +404,15 @@ def run(options: Options, check: bool) -> dict[str, Any]:
         changes = work.changes
         work.notes.extend(late)
         result = _result(options, work, [one for one in changes if differs(one)])
-        if not changes:
-            finished(found, OWNER)
-            return result
         if options.adapt and options.adapt_interval:
             try:
+                # Also where nothing differs now: the timer is to know what holds from here on.
                 _adaptive().install(options)
             except OSError as error:
                 raise TuneError(f"Nothing was changed. {options.folder}: {error.strerror or error}") from None
+        if not changes:
+            finished(found, OWNER)
+            return result
         with unbroken():
             result.update(apply(found, OWNER, changes, options.deadman, lambda: _left(options, found, moved), _along))
         return result
