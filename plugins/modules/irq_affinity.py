@@ -184,7 +184,7 @@ def main() -> None:
         result = irq.run(irq.Options.from_params(params), params["state"], module.check_mode, params["force"])
     except change.ChangeError as error:
         module.fail_json(msg=str(error), **error.facts)
-    except (journal.JournalError, lock.Busy, objects.ObjectError) as error:
+    except (journal.JournalError, lock.Busy, objects.ObjectError, OSError, ImportError) as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     for line in result.pop("warnings"):
         module.warn(line)

@@ -190,7 +190,7 @@ def main() -> None:
         result = nic.run(nic.Options.from_params(params), params, params["state"], module.check_mode, params["force"])
     except change.ChangeError as error:
         module.fail_json(msg=str(error), **error.facts)
-    except (journal.JournalError, lock.Busy, objects.ObjectError) as error:
+    except (journal.JournalError, lock.Busy, objects.ObjectError, OSError, ImportError) as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     for line in result.pop("warnings"):
         module.warn(line)

@@ -219,7 +219,7 @@ def main() -> None:
         result = placement.run(placement.Options.from_params(module.params), module.check_mode)
     except change.ChangeError as error:
         module.fail_json(msg=str(error), **error.facts)
-    except (journal.JournalError, lock.Busy, objects.ObjectError) as error:
+    except (journal.JournalError, lock.Busy, objects.ObjectError, OSError, ImportError) as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     for line in result.pop("warnings"):
         module.warn(line)

@@ -297,7 +297,7 @@ def main() -> None:
         result = tune.run(tune.Options.from_params(module.params), module.check_mode)
     except tune.TuneError as error:
         module.fail_json(msg=str(error), **error.facts)
-    except (journal.JournalError, lock.Busy, objects.ObjectError) as error:
+    except (journal.JournalError, lock.Busy, objects.ObjectError, OSError, ImportError) as error:
         module.fail_json(msg=f"Nothing was changed. {error}")
     for line in result.pop("warnings"):
         module.warn(line)

@@ -527,3 +527,51 @@ print(json.dumps([told, before == sysctl.read("net.core.somaxconn"), sysctl.read
     )
     assert "It did not take and is taken back: file /etc/sysctl.d/zz-netops-fleet.conf" in out[0] and "No space left" in out[0]
     assert out[1:] == [True, "60"]
+
+
+#: Runs modules as Ansible does: their answers, in the order of what was asked. Defines tell().
+_MODULES = """
+import contextlib, importlib, io
+from ansible.module_utils import basic
+def tell(module, **given):
+    basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode(), "legacy"
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        importlib.import_module(f"ansible_collections.netops.fleet.plugins.modules.{module}").main()
+    return json.loads(out.getvalue())
+fin = lambda: subprocess.run(["sysctl", "-n", "net.ipv4.tcp_fin_timeout"], capture_output=True, text=True).stdout.strip()
+"""
+
+
+@pytest.mark.parametrize("module", ["sysctl_tuning", "irq_affinity", "nic_settings", "huge_pages", "service_placement"])
+def test_a_journal_that_cannot_be_written_is_told_by_each_module(ns, module: str) -> None:
+    out = run(
+        ns,
+        _MODULES
+        + f"""
+os.mkdir(FOLDER, 0o700)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "none", FOLDER], check=True)
+before = fin()
+given = {{"settings": {{"net.ipv4.tcp_fin_timeout": int(before) + 1}}, "persist": False}}
+print(json.dumps([tell({module!r}, **(given if {module!r} == "sysctl_tuning" else {{}})), fin() == before]))
+""",
+    )
+    answer, same = out
+    assert same and answer["failed"] and "exception" not in answer
+    assert answer["msg"].startswith("Nothing was changed. ") and "Read-only file system" in answer["msg"]
+
+
+def test_a_journal_s_command_that_cannot_be_made_stops_the_change_before_its_first_write(ns) -> None:
+    answer, same = run(
+        ns,
+        _MODULES
+        + """
+from ansible_collections.netops.fleet.plugins.module_utils._safety import portable
+portable._source = lambda name: None
+before = fin()
+given = {"settings": {"net.ipv4.tcp_fin_timeout": int(before) + 1}, "persist": False}
+print(json.dumps([tell("sysctl_tuning", **given), fin() == before]))
+""",
+    )
+    assert same and answer["failed"] and "exception" not in answer
+    assert answer["msg"].startswith("Nothing was changed. ") and "cannot be found" in answer["msg"]
