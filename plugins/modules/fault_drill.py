@@ -32,7 +32,10 @@ options:
     description: Lines for C(sh -eu) that break the host. Needed for O(state=injected).
     type: str
   revert:
-    description: Lines for C(sh) that mend it; every one is run, whatever became of the one before. Needed for O(state=injected).
+    description:
+      - Lines for C(sh) that mend it; every one is run, whatever became of the one before. Needed for O(state=injected).
+      - A line whose exit status is not 0 failed; one that may fail ends in C(|| true). While a line has failed, the drill counts
+        as on, and O(state=reverted) fails, says which lines did, and tries them once more each time.
     type: str
   environment:
     description: Variables of these lines. C(LINK) and C(GATEWAY4) of the default route are set unless they are given.

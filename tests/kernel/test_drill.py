@@ -97,6 +97,96 @@ def test_taken_back_on_demand_and_a_fault_that_cannot_be_injected_leaves_nothing
     assert "way back" in run(world, folder, state="injected", name="four", inject="true")["error"]
 
 
+FOLDER = "/run/netops.fleet/drill"
+
+
+def marker(world: World) -> dict[str, Any]:
+    """The marker of the drill that is on; empty when none is."""
+    text = world.host.shell(f"cat {FOLDER}/drill.json 2>/dev/null || echo '{{}}'").stdout
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def sleepers(identity: str) -> list[int]:
+    """Pids of the processes, of any namespace, that wait for the deadline of a drill."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if identity.encode("ascii") in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_line_of_the_way_back_that_fails_is_told_and_tried_again(world: World) -> None:
+    """The second line fails; the first and the third are run all the same, and later only the second has to succeed."""
+    revert = 'nft delete table ip "$TABLE"\ncat /run/key\n# done\nif true; then\n  touch /run/netops.fleet/third\nfi'
+    run(world, FOLDER, state="injected", name="one", **{**_TABLE, "revert": revert})
+    for _again in range(2):
+        error = run(world, FOLDER, state="reverted", name="one")["error"]
+        assert "1 of 3 lines of its way back failed: 'cat /run/key'" in error and "No such file" in error
+        assert f"{FOLDER}/revert.sh" in error and f"remove {FOLDER}/drill.json" in error
+    assert "drilled" not in tables(world)
+    world.host.shell("test -e /run/netops.fleet/third")
+    assert "still on" in run(world, FOLDER, state="injected", name="two", **_TABLE)["error"]
+    world.host.shell("touch /run/netops.fleet/key")
+    world.host.shell(f"sed -i 's,cat /run/key,cat /run/netops.fleet/key,' {FOLDER}/revert.sh")
+    assert run(world, FOLDER, state="reverted", name="one") == {"changed": True, "drill": "one"}
+    assert run(world, FOLDER, state="reverted", name="one") == {"changed": False, "drill": "one"}
+
+
+def test_a_timer_whose_way_back_fails_is_not_taken_for_a_host_that_mended_itself(world: World) -> None:
+    run(world, FOLDER, state="injected", name="one", seconds=5, **{**_TABLE, "revert": "nft delete table ip other"})
+    until(lambda: "No such file" in world.host.shell(f"cat {FOLDER}/revert.log 2>/dev/null || true").stdout, 60)
+    assert "drilled" in tables(world)
+    assert "may still be there" in run(world, FOLDER, state="reverted", name="one")["error"]
+
+
+def test_a_fault_that_was_injected_by_half_is_taken_back_as_far_as_it_goes(world: World) -> None:
+    half = {"inject": 'nft add table ip "$TABLE"; false', "revert": 'nft delete table ip other\nnft delete table ip "$TABLE"'}
+    error = run(world, FOLDER, state="injected", name="one", **{**_TABLE, **half})["error"]
+    assert "was taken back" in error and "these lines of the way back failed: 'nft delete table ip other'" in error
+    assert "drilled" not in tables(world) and marker(world) == {}
+
+
+@pytest.mark.parametrize("lines", ["if true; then", "echo 'x", "# nothing", "for x in"])
+def test_a_way_back_that_is_no_shell_is_refused(world: World, lines: str) -> None:
+    assert "revert" in run(world, FOLDER, state="injected", name="one", **{**_TABLE, "revert": lines})["error"]
+    assert "drilled" not in tables(world)
+
+
+def test_the_timer_of_an_earlier_drill_leaves_a_later_one_alone(world: World) -> None:
+    run(world, FOLDER, state="injected", name="one", **_TABLE)
+    first = marker(world)["id"]
+    until(lambda: len(sleepers(first)) == 1 and world.host.shell(f"ls {FOLDER}").stdout.count(f"sleeper-{first}\n") == 1, 30)
+    assert run(world, FOLDER, state="reverted", name="one")["changed"]
+    until(lambda: not sleepers(first), 30)
+    run(world, FOLDER, state="injected", name="two", **_TABLE)
+    # What a timer that could not be ended does.
+    world.host.run(["sh", f"{FOLDER}/revert.sh", first])
+    assert "drilled" in tables(world) and marker(world)["name"] == "two"
+    world.host.run(["sh", f"{FOLDER}/revert.sh", marker(world)["id"]])
+    assert "drilled" not in tables(world) and marker(world) == {}
+
+
+def test_a_drill_whose_maker_was_killed_before_the_timer_was_set_is_taken_back_by_the_next(world: World) -> None:
+    run(world, FOLDER, state="injected", name="one", **_TABLE)
+    made = marker(world)
+    until(lambda: len(sleepers(made["id"])) == 1, 30)
+    os.killpg(sleepers(made["id"])[0], signal.SIGKILL)
+    world.host.run(["tee", f"{FOLDER}/drill.json"], input=json.dumps({**made, "deadline": 1.0}))
+    other = {"inject": "nft add table ip later", "revert": "nft delete table ip later"}
+    assert run(world, FOLDER, state="injected", name="two", **other)["changed"]
+    assert "drilled" not in tables(world) and "later" in tables(world) and marker(world)["name"] == "two"
+    # Where it cannot be taken back, no fault comes on top of it.
+    world.host.run(["nft", "delete", "table", "ip", "later"])
+    world.host.run(["tee", f"{FOLDER}/drill.json"], input=json.dumps({**marker(world), "deadline": 1.0}))
+    assert "of the drill two may still be there" in run(world, FOLDER, state="injected", name="three", **_TABLE)["error"]
+    assert "drilled" not in tables(world)
+
+
 def test_a_drill_is_found_first_timed_and_taken_back(world: World, tmp_path: Path) -> None:
     argv = play(world, tmp_path, drill_fault="nft-drop-own-table", drill_window=0.5)
     done = subprocess.run(argv, env=environment(tmp_path), capture_output=True, text=True, timeout=240, check=False)
