@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.conftest import Namespace
-from tests.unit.test_kubernetes import CALICO, KUBELET, Node
+from tests.unit.test_kubernetes import CALICO, FLANNEL, KUBELET, Node
 
 pytestmark = pytest.mark.kernel
 
@@ -59,3 +60,68 @@ def test_name_servers_of_the_cluster_are_asked(pair: tuple[Namespace, Namespace]
     ]
     assert told["found"] == [["cluster-dns-dead", "warning", "10.96.0.11"], ["cluster-dns-dead", "warning", "10.96.0.12"]]
     assert "counter packets 0 " not in other.run(["nft", "list", "table", "ip", "t"]).stdout
+
+
+#: Reads as nobody, who may not read what is root's alone. What the code loads is loaded before.
+READ_AS_NOBODY = """
+import json, os, sys
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import kubernetes as judged
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import kubernetes
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+section = kubernetes.read(0.2, sys.argv[1])
+found = judged.find(Facts({"sections": {"kubernetes": section.data}, "host": {}}))
+cni = section.data["cni"]
+print(json.dumps({
+    "found": [one.id for one in found if one.id.startswith("cni-")],
+    "gaps": [gap.why for gap in section.gaps],
+    "errors": [one["error"] for one in cni["files"]],
+    "used": cni["used"],
+    "missing": cni["missing"],
+}))
+"""
+CONFLIST = "etc/cni/net.d/10-network.conflist"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Node:
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    return Node(tmp_path, FLANNEL, "flanneld", programs=("flannel", "portmap"))
+
+
+@pytest.mark.parametrize(("locked", "mode"), [(CONFLIST, 0o600), ("etc/cni/net.d", 0o700), ("etc/cni", 0o700)])
+def test_a_configuration_that_may_not_be_read_is_not_missing(
+    pair: tuple[Namespace, Namespace], files: Node, locked: str, mode: int
+) -> None:
+    node = pair[0]
+    (files.root / locked).chmod(mode)
+    told = node.python_json(READ_AS_NOBODY, str(files.root))
+    assert told["found"] == [] and told["used"] is None
+    assert [one for one in told["gaps"] if "cni" in one and "permission denied" in one]
+    # A file that is broken, and may be read, is told from it.
+    assert told["errors"] == (["cannot be read: permission denied"] if locked == CONFLIST else [])
+    (files.root / locked).chmod(0o755)
+    files.write(CONFLIST, "{")
+    told = node.python_json(READ_AS_NOBODY, str(files.root))
+    assert told["found"] == ["cni-not-configured"] and told["errors"][0].startswith("is not JSON")
+
+
+def test_what_the_runtime_takes_is_not_guessed_behind_a_file_that_may_not_be_read(
+    pair: tuple[Namespace, Namespace], files: Node
+) -> None:
+    files.write("etc/cni/net.d/20-other.conflist", json.dumps(CALICO))
+    (files.root / CONFLIST).chmod(0o600)
+    told = pair[0].python_json(READ_AS_NOBODY, str(files.root))
+    assert (told["used"], told["found"]) == (None, [])
+
+
+@pytest.mark.parametrize("locked", ["opt/cni/bin", "opt/cni", "opt"])
+def test_a_program_in_a_folder_that_may_not_be_searched_is_not_missing(
+    pair: tuple[Namespace, Namespace], files: Node, locked: str
+) -> None:
+    (files.root / locked).chmod(0o700)
+    told = pair[0].python_json(READ_AS_NOBODY, str(files.root))
+    assert (told["used"], told["missing"], told["found"]) == ("10-network.conflist", [], [])

@@ -141,6 +141,27 @@ def test_configuration_that_is_missing_or_broken(tmp_path: Path, answers: dict[s
     assert node.findings() == []
 
 
+def test_microk8s_keeps_its_own_folders(tmp_path: Path, answers: dict[str, dns.Answer]) -> None:
+    healthy(answers)
+    node = Node(tmp_path, None, "calico-node")
+    (tmp_path / "etc/cni/net.d").rmdir()
+    node.write("var/snap/microk8s/current/args/cni-network/10-calico.conflist", json.dumps(CALICO))
+    for name in ("calico", "portmap"):
+        node.write(f"var/snap/microk8s/current/opt/cni/bin/{name}", "")
+    cni = node.read()["cni"]
+    assert (cni["folder"], cni["used"]) == ("/var/snap/microk8s/current/args/cni-network", "10-calico.conflist")
+    assert node.findings() == [("cni-plugin-missing", "critical", "bandwidth")]
+
+
+def test_a_link_that_leads_nowhere_is_no_configuration(tmp_path: Path, answers: dict[str, dns.Answer]) -> None:
+    healthy(answers)
+    node = Node(tmp_path, None, "calico-node")
+    (tmp_path / "etc/cni/net.d/10-calico.conflist").symlink_to(tmp_path / "nowhere")
+    cni = node.read()["cni"]
+    assert cni["files"][0]["error"] == "cannot be read: no such file or directory" and cni["unread"] == []
+    assert node.findings() == [("cni-not-configured", "critical", "/etc/cni/net.d")]
+
+
 def test_a_program_that_is_not_installed(tmp_path: Path, answers: dict[str, dns.Answer]) -> None:
     healthy(answers)
     node = Node(tmp_path, FLANNEL, "flanneld", programs=("flannel", "bridge"))

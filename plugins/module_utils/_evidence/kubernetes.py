@@ -20,13 +20,19 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence.section imp
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import dns, procfs
 
 #: Where the container runtimes look for configuration and programs, the distribution's place first.
-CONFIG_FOLDERS = ("/etc/cni/net.d", "/var/lib/rancher/k3s/agent/etc/cni/net.d", "/var/lib/rancher/rke2/agent/etc/cni/net.d")
+CONFIG_FOLDERS = (
+    "/etc/cni/net.d",
+    "/var/lib/rancher/k3s/agent/etc/cni/net.d",
+    "/var/lib/rancher/rke2/agent/etc/cni/net.d",
+    "/var/snap/microk8s/current/args/cni-network",
+)
 PROGRAM_FOLDERS = (
     "/opt/cni/bin",
     "/usr/lib/cni",
     "/usr/libexec/cni",
     "/var/lib/rancher/k3s/data/current/bin",
     "/var/lib/rancher/k3s/data/cni",
+    "/var/snap/microk8s/current/opt/cni/bin",
 )
 #: One of these is there wherever a kubelet ever ran; elsewhere nobody looks through all processes for one.
 TRACES = ("/var/lib/kubelet", "/var/lib/rancher", "/var/lib/k0s", "/var/snap/microk8s", "/etc/kubernetes")
@@ -64,7 +70,8 @@ def read(seconds: float = 2.0, root: str = "") -> Section:
 
     node: whether a kubelet runs here; without one the rest is empty. kubelet: ``{process, pid, config, cluster_dns,
     cluster_domain, resolv_conf, resolv_servers}``. agents: ``[{process, pid}]``. cni: ``{folder, files: [{name, network, types,
-    error}], used, missing}``: used is the file that the runtime takes, missing are programs it names that are in no folder, null
+    error}], used, unread, missing}``: used is the file that the runtime takes, null for none, and for one that cannot be told:
+    unread are the folders and files that this process may not read. missing are programs it names that are in no folder, null
     when that cannot be told. network: calico, flannel, cilium, ... by those programs, null otherwise. flannel: ``{network,
     subnet, mtu}``. dns: ``[{server, name, type, status, answers, ms, detail}]``, each of the cluster's name servers asked for the
     name of the API. root: before all paths.
@@ -165,32 +172,39 @@ def _scalar(text: str) -> str:
 
 def _cni(section: Section, root: str) -> dict[str, Any]:
     folder, files = CONFIG_FOLDERS[0], []
-    listed = None
+    listed, unread = None, []
     for one in CONFIG_FOLDERS:
         try:
             listed = sorted(name for name in os.listdir(root + one) if name.endswith((".conf", ".conflist", ".json")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             section.gap("kubernetes.cni", procfs.reason(error, one))
+            unread.append(one)
             continue
         folder = one
         if listed:
             break
-    for name in (listed or [])[:_MAX_FILES]:
-        text = procfs.text_or_none(f"{root}{folder}/{name}", _MAX_BYTES)
-        files.append(
-            {
-                "name": name,
-                **(cni_config(text) if text is not None else {"network": None, "types": [], "error": "cannot be read"}),
-            }
-        )
     # The runtime takes the first, in the order of names, that it can use.
-    used = next((one for one in files if not one["error"]), None)
+    used: dict[str, Any] | None = None
+    told = False
+    for name in (listed or [])[:_MAX_FILES]:
+        try:
+            found = cni_config(procfs.text(f"{root}{folder}/{name}", _MAX_BYTES))
+        except OSError as error:
+            found = {"network": None, "types": [], "error": f"cannot be read: {(error.strerror or str(error)).lower()}"}
+            if not isinstance(error, FileNotFoundError):  # a link that leads nowhere is of no use to the runtime either
+                section.gap("kubernetes.cni", procfs.reason(error, f"{folder}/{name}"))
+                unread.append(f"{folder}/{name}")
+                told = True
+        files.append({"name": name, **found})
+        if not found["error"] and not told:
+            used, told = files[-1], True
     return {
         "folder": folder,
         "files": files,
         "used": used["name"] if used else None,
+        "unread": unread,
         "missing": _missing(root, used["types"]) if used else [],
     }
 
@@ -217,10 +231,21 @@ def cni_config(text: str) -> dict[str, Any]:
 
 def _missing(root: str, types: list[str]) -> list[str] | None:
     """Programs that are in none of the folders; null where no folder is there, so the runtime has another."""
-    folders = [one for one in PROGRAM_FOLDERS if os.path.isdir(root + one)]
+    folders = [one for one in PROGRAM_FOLDERS if _may_exist(root + one)]
     if not folders:
         return None
-    return [one for one in types if "/" not in one and not any(os.path.exists(f"{root}{folder}/{one}") for folder in folders)]
+    return [one for one in types if "/" not in one and not any(_may_exist(f"{root}{folder}/{one}") for folder in folders)]
+
+
+def _may_exist(path: str) -> bool:
+    """False when it is not there; true also when that may not be seen."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def subnet_env(content: str) -> dict[str, Any] | None:
