@@ -13,6 +13,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import mac
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import kernel_log
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import machine as reader
+from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
 from tests.unit.hosts import healthy
 
 MDSTAT = """Personalities : [raid1] [raid6]
@@ -113,3 +114,100 @@ def test_descriptors_and_quota() -> None:
         "groups": [{"cgroup": "/a", "periods": 4, "throttled": 1}, {"cgroup": "/b", "periods": 100, "throttled": 24}],
     }
     assert [one[0] for one in told(machine=section)] == ["descriptors-exhausted", "service-throttled"]
+
+
+NFS = [
+    b"4,1,1000000000,-;nfs: server 10.0.0.1 not responding, still trying",
+    b"4,2,1005000000,-;nfs: server 10.0.0.1 OK",
+    b"4,3,1010000000,-;nfs: server 10.0.0.2 not responding, still trying",
+    b"4,4,1020000000,-;nfs: server 10.0.0.1 not responding, timed out",
+    b"4,5,1030000000,-;nfs: server 10.0.0.2 OK",
+    b"4,6,1040000000,-;nfs: server 10.0.0.1 OK",
+]
+CEPH = [
+    b"4,1,1000000000,-;ceph: mds0 hung",
+    b"4,2,1001000000,-;libceph: mon1 (1)10.0.0.7:6789 session lost, hunting for new mon",
+    b"6,3,1002000000,-;libceph: mon0 (1)10.0.0.6:6789 session established",
+    b"6,4,1003000000,-;ceph: mds1 came back",
+    b"6,5,1004000000,-;ceph: mds0 came back",
+]
+MOUNT = {"path": "/nfs", "type": "nfs4", "used": 0.1, "inodes": None, "state": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "severities"),
+    [
+        (NFS[:1], ["critical"]),
+        (NFS[:2], ["info"]),
+        (NFS[:3], ["critical"]),
+        (NFS[:5], ["critical"]),
+        (NFS, ["info"]),
+        (NFS[1:2], []),
+        (CEPH[:1], ["critical"]),
+        (CEPH[1:2], ["critical"]),
+        (CEPH[1:3], ["info"]),
+        (CEPH[:4], ["critical"]),
+        (CEPH, ["info"]),
+        (NFS[:1] + CEPH, ["info", "critical"]),
+    ],
+)
+def test_a_server_that_answers_again_is_no_stale_mount(lines: list[bytes], severities: list[str]) -> None:
+    section = kernel_log.kinds(b"\n".join(lines) + b"\n", 1100.0)
+    assert told(kernel_log=section) == [("mount-stale", one, "a network file system") for one in severities]
+
+
+def test_what_is_said_of_a_server_that_was_silent() -> None:
+    (one,) = kernel_log.kinds(b"\n".join(NFS) + b"\n", 1100.0)
+    assert (one["count"], one["ago_s"], one["back_s"]) == (3, 80.0, 60.0)
+    (found,) = machine.find(Facts(healthy(kernel_log=[one])))
+    assert found.summary == "A network file system (nfs) did not answer 80 s ago; its server answered again 60 s ago."
+
+
+@pytest.mark.parametrize(
+    ("mounts", "ago", "expected"),
+    [
+        ([MOUNT], 30, ("proven", "info")),
+        ([{**MOUNT, "state": "permission denied"}], 30, ("proven", "info")),
+        ([MOUNT, {**MOUNT, "path": "/two", "state": "input/output error"}], 3000, ("proven", "critical")),
+        ([{**MOUNT, "type": "ceph"}], 30, ("proven", "critical")),
+        ([{**MOUNT, "type": "ceph"}], 3000, ("likely", "warning")),
+        ([], 3000, ("likely", "warning")),
+    ],
+)
+def test_a_silent_server_and_what_is_mounted(mounts: list[dict[str, Any]], ago: int, expected: tuple[str, str]) -> None:
+    section = kernel_log.kinds(NFS[0] + b"\n", 1000.0 + ago)
+    found = machine.find(Facts(healthy(kernel_log=section, machine={"mounts": mounts})))
+    assert [(one.grade, one.severity) for one in found] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("ago", "entries", "expected"),
+    [
+        (30, None, ("proven", "critical")),
+        (3000, None, ("likely", "warning")),
+        (3000, 820, ("proven", "critical")),
+        (30, 12, ("likely", "warning")),
+        (3000, 12, ("likely", "info")),
+    ],
+)
+def test_a_table_that_was_full_is_not_said_to_be_full_now(ago: int, entries: int | None, expected: tuple[str, str]) -> None:
+    one = {"count": 3, "ago_s": float(ago), "sample": "table full"}
+    section = [
+        {"kind": "neighbours", "table": entries and {"entries": entries, "limit": 1024}, **one},
+        {"kind": "conntrack", **one},
+    ]
+    tracked = {"count": entries, "max": 1024 if entries else None, "stat": None}
+    found = machine.find(Facts(healthy(kernel_log=section, conntrack=tracked)))
+    assert [one.id for one in found] == ["neighbour-table-full", "conntrack-nearly-full"]
+    for finding in found:
+        assert (finding.grade, finding.severity) == expected
+        assert ("30 s ago" if ago == 30 else "50 min ago") in finding.summary
+        assert entries is None or f"holds {entries} of 1024 entries now" in finding.summary
+
+
+def test_the_neighbour_table_is_read_when_the_log_calls_it_full() -> None:
+    """The machine's table, as ``ip`` of the initial namespace is bound by; elsewhere its limit is not seen."""
+    limit = procfs.integer("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+    found = kernel_log.table("neighbour: arp_cache: neighbor table overflow!")
+    assert (found and found["limit"]) == limit
+    assert found is None or 0 <= found["entries"] <= 1 << 24

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
@@ -18,6 +19,8 @@ MEMORY_LEAST, MEMORY_PRESSURE = 0.03, 10.0
 #: Milliseconds a disk may take, and how many operations in the window say so.
 DISK_MS, DISK_LEAST = 200.0, 5
 MOUNT_SHARE, FILES_SHARE, THROTTLED_SHARE = 0.95, 0.9, 0.25
+#: A line of the kernel's log is taken for the present so many seconds, and a table for nearly full from this share on.
+PRESENT, FILLED = 300.0, 0.8
 #: Losses of carrier within an hour from which on a link flaps.
 FLAPS = 4
 
@@ -211,28 +214,69 @@ def _raid(data: dict[str, Any]) -> list[Finding]:
     ]
 
 
+def _said(one: dict[str, Any]) -> str:
+    return f"{one['count']} lines in the last hour, the last {one['ago_s']:.0f} s ago: {one['sample']}"
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def _since(said: dict[str, Any], entries: int | None, limit: int | None) -> tuple[str, str, str]:
+    """(grade, severity, when it was full and what it holds now) of a table that the log calls full.
+
+    The entries of another network namespace can fill it, and are not always counted here: what was full just now stays a warning.
+    """
+    recent = said["ago_s"] <= PRESENT
+    when = _ago(said["ago_s"])
+    if entries is None or not limit:
+        return ("proven", "critical", when) if recent else ("likely", "warning", when)
+    now = f"{when}, and holds {entries} of {limit} entries now"
+    if entries >= FILLED * limit:
+        return "proven", "critical", now
+    return "likely", "warning" if recent else "info", now
+
+
+def _silent(facts: Facts, one: dict[str, Any]) -> Finding:
+    """A server of a network file system that the log calls silent: until it is back, or what is mounted of its kind answers."""
+    system = str(one.get("system") or "nfs")
+    mounts = [mount for mount in (facts.section("machine") or {}).get("mounts") or [] if str(mount["type"]).startswith(system)]
+    answering = [str(mount["path"]) for mount in mounts if mount.get("state") in ("ok", "permission denied")]
+    back = one.get("back_s")
+    finding = _stale("a network file system", _said(one), "not responding")
+    if back is None and (not mounts or len(answering) < len(mounts)):
+        old = one["ago_s"] > PRESENT and not mounts
+        return dataclasses.replace(finding, grade="likely", severity="warning") if old else finding
+    which = f"its server answered again {_ago(back)}" if back is not None else f"{', '.join(answering[:4])} answers now"
+    return dataclasses.replace(
+        finding,
+        severity="info",
+        summary=f"A network file system ({system}) did not answer {_ago(one['ago_s'])}; {which}.",
+        fix=["# nothing now; if it comes again, look at its server and the way to it"],
+        data={"state": "ok"},
+    )
+
+
 def kernel_log(facts: Facts) -> list[Finding]:
     """Lines of the last hour. In a container the log is the machine's, and says nothing about this host."""
     if (facts.evidence.get("host") or {}).get("container"):
         return []
     said = {one["kind"]: one for one in facts.items("kernel_log")}
-    lines = {
-        kind: [f"{one['count']} lines in the last hour, the last {one['ago_s']:.0f} s ago: {one['sample']}"]
-        for kind, one in said.items()
-    }
+    lines = {kind: [_said(one)] for kind, one in said.items()}
     out = []
     if "oom" in said:
         out.append(_oom(f"The kernel killed processes for lack of memory: {said['oom']['sample']}", lines["oom"]))
-    if "mount" in said:
-        out.append(_stale("a network file system", lines["mount"][0], "not responding"))
+    out += [_silent(facts, one) for one in facts.items("kernel_log") if one["kind"] == "mount"]
     if "neighbours" in said:
+        table = said["neighbours"].get("table") or {}
+        grade, severity, now = _since(said["neighbours"], table.get("entries"), table.get("limit"))
         out.append(
             Finding(
                 "neighbour-table-full",
-                "proven",
-                "critical",
+                grade,
+                severity,
                 "net.ipv4.neigh.default.gc_thresh3",
-                "The neighbour table is full: addresses in the own subnets are not reached any more.",
+                f"The neighbour table was full {now}: addresses in the own subnets are not reached while it is.",
                 lines["neighbours"],
                 [
                     "sysctl -w net.ipv4.neigh.default.gc_thresh1=8192 net.ipv4.neigh.default.gc_thresh2=32768",
@@ -242,13 +286,15 @@ def kernel_log(facts: Facts) -> list[Finding]:
             )
         )
     if "conntrack" in said:
+        section = facts.section("conntrack") or {}
+        grade, severity, now = _since(said["conntrack"], section.get("count"), section.get("max"))
         out.append(
             Finding(
                 "conntrack-nearly-full",
-                "proven",
-                "critical",
+                grade,
+                severity,
                 "net.netfilter.nf_conntrack_max",
-                "The connection table was full within the last hour: new connections were dropped.",
+                f"The connection table was full {now}: new connections are dropped while it is.",
                 lines["conntrack"],
                 ["sysctl -w net.netfilter.nf_conntrack_max=1048576", "# look for one source that opens too many"],
                 ["D13", "D20"],
