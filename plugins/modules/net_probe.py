@@ -37,7 +37,7 @@ options:
         description: Address or name to probe. For V(dns) the name to ask for. Not for V(http).
         type: str
       port:
-        description: Port. Required for V(tcp), V(tls) and V(udp).
+        description: Port, 1 to 65535. Required for V(tcp), V(tls) and V(udp).
         type: int
       url:
         description: What V(http) asks for, C(http://) or C(https://).
@@ -46,7 +46,7 @@ options:
         description: Seconds for this probe. By default 3, for V(path) 15, for V(mtu) 10.
         type: float
       source:
-        description: Address of the host to send from.
+        description: IP address of the host to send from, of the target's family. Not for V(dns) and V(ntp).
         type: str
       count:
         description: Echo requests of V(ping).
@@ -55,7 +55,7 @@ options:
         description: Seconds between echo requests of V(ping).
         type: float
       tcp_port:
-        description: Port that V(ping) asks when no echo comes back. V(0) asks none.
+        description: Port that V(ping) asks when no echo comes back, at most 65535. V(0) asks none.
         type: int
       payload:
         description: Text that V(udp) sends.

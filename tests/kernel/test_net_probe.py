@@ -230,6 +230,39 @@ def test_request_and_response_over_udp(pair: Any) -> None:
     assert absent["status"] == "nxdomain"
 
 
+def test_a_probe_comes_from_the_source_it_names_or_says_why_not(pair: Any) -> None:
+    left, right = pair
+    left.start_python(SERVERS)
+    witness = left.start_python(
+        "import socket\ns = socket.create_server(('::', 80), family=10, dualstack_ipv6=True)\nprint('ready')\n"
+        "for _ in range(2):\n    print(s.accept()[1][0])\n"
+    )
+    for namespace, link, number in ((left, "va", 1), (right, "vb", 2)):
+        namespace.run(["ip", "-6", "addr", "add", f"fd77::1{number}/64", "dev", link, "nodad"])
+        namespace.run(["ip", "addr", "add", f"10.77.0.1{number}/24", "dev", link])
+    sixth = {"target": "fd77::1", "source": "fd77::12"}
+    second, echo, size, third, other, absent, far, quic = probe(
+        right,
+        {"kind": "tcp", "target": "10.77.0.1", "port": 80, "source": "10.77.0.12"},
+        {"kind": "ping", **sixth},
+        {"kind": "mtu", **sixth},
+        {"kind": "tcp", **sixth, "port": 80},
+        {"kind": "udp", "target": "10.77.0.1", "port": 7, "source": "fd77::2"},
+        {"kind": "udp", "target": "10.77.0.1", "port": 7, "source": "10.77.0.99"},
+        {"kind": "mtu", "target": "10.77.0.1", "source": "10.77.0.300"},
+        {"kind": "quic", "target": "10.77.0.1", "port": 70000},
+    )
+    assert [one["status"] for one in (second, echo, size, third)] == ["ok"] * 4, (second, echo, size, third)
+    assert [one["from"] for one in (second, echo, size, third)] == ["10.77.0.12", *["fd77::12"] * 3] and size["mtu"][
+        "path"
+    ] == 1500
+    output, _none = witness.communicate(timeout=20)
+    assert sorted(output.split()) == ["::ffff:10.77.0.12", "fd77::12"]
+    assert [one["status"] for one in (other, absent, far, quic)] == ["error"] * 4, (other, absent, far, quic)
+    assert "family of source fd77::2" in other["detail"] and "cannot assign requested address" in absent["detail"]
+    assert "10.77.0.300 is no IP address" in far["detail"] and "70000 is not within" in quic["detail"]
+
+
 TLS = r"""
 import socket, ssl, sys, threading
 def serve(port, certificate, key, oldest, newest):

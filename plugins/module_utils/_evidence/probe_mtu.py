@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import routes
-from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import Failed, left, resolve, said
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import Failed, left, resolve, said, source_of
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import icmp, ping
 
 #: Every IPv6 link takes 1280 bytes (RFC 8200); every IPv4 host takes 576 (RFC 791).
@@ -48,9 +48,10 @@ def mtu(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
     Adds ``mtu: {path, link, exact, black_hole, told: [{sender, mtu, name}]}``: path is the largest IP packet in bytes that
     arrived whole (exact false: at least), link the MTU of the way out, black_hole true when larger ones vanish without a word.
     """
-    family, where = resolve(str(probe["target"]), _UDP_PORT, socket.SOCK_DGRAM)[0]
+    source = source_of(probe)
+    family, where = resolve(str(probe["target"]), _UDP_PORT, socket.SOCK_DGRAM, source)[0]
     result["address"] = str(where[0])
-    route = routes.lookup(str(where[0]).partition("%")[0], str(probe["source"]) if probe.get("source") else None)
+    route = routes.lookup(str(where[0]).partition("%")[0], source)
     link = int(route.get("link_mtu") or 1500)
     link = min(link, 65535)
     tries = max(1, min(5, int(probe.get("tries") or 2)))
@@ -60,7 +61,7 @@ def mtu(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
         raise Failed("error", f"way {asked[:20]!r} is none of echo, udp")
     first: Failed | None = None
     for way in [asked] if asked else ["echo", "udp"]:
-        sender = _Sender(family, where, way, str(probe["source"]) if probe.get("source") else None, link)
+        sender = _Sender(family, where, way, source, link)
         try:
             with sender:
                 found = _search(sender, least, link, tries, deadline)

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence import probes
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import probes, probing
 
 MAX_SECONDS = 600.0
 _SHORTEST_SECRET = 8
+_FAMILIES: dict[int | None, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 _PROBE: dict[str, Any] = {
     "kind": {"type": "str", "required": True, "choices": list(probes.KINDS)},
@@ -83,15 +86,48 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
         needed = ["url"] if probe["kind"] == "http" else ["target"]
         if probe["kind"] in ("tcp", "tls", "udp"):
             needed.append("port")
-        missing = [name for name in needed if not probe.get(name)]
+        missing = [name for name in needed if probe.get(name) in (None, "")]
         if missing:
             raise ValueError(f"probe {number} of kind {probe['kind']} lacks {' and '.join(missing)}.")
+        wrong = _wrong_port(probe) or _wrong_source(probe)
+        if wrong:
+            raise ValueError(f"probe {number} of kind {probe['kind']}: {wrong}")
     section = probes.run(wanted, params["seconds"], explain=True)
     return {
         "probes": section.data,
         "failed_probes": [one for one in section.data if one["status"] != "ok"],
         "coverage": [gap.to_dict() for gap in section.gaps],
     }
+
+
+def _wrong_port(probe: dict[str, Any]) -> str | None:
+    """What is wrong with a port of the probe; None when nothing is."""
+    for name, least in (("port", 1), ("tcp_port", 0)):
+        port = probe.get(name, 1)
+        if not least <= port <= probing.MAX_PORT:
+            return f"{name} is {port}; allowed are {least} to {probing.MAX_PORT}."
+    try:
+        if "url" not in probe or urlsplit(probe["url"]).port != 0:
+            return None
+    except ValueError:
+        pass
+    shown = probing.redacted(probe["url"])
+    return f"url is {shown}; allowed is http:// or https://, a host, and if need be a port from 1 to {probing.MAX_PORT}."
+
+
+def _wrong_source(probe: dict[str, Any]) -> str | None:
+    """What is wrong with the source of the probe; None when nothing is. The addresses of a name show only when it is asked."""
+    source = probe.get("source")
+    if not source:
+        return None
+    family = probing.family_of(source)
+    if family is None or "%" in source:
+        return f"source is {source[:100]!r}; allowed is an IP address of this host, without %."
+    target = (urlsplit(probe["url"]).hostname if probe["kind"] == "http" else probe["target"]) or ""
+    wanted = probing.family_of(target)
+    if probe["kind"] in ("dns", "ntp") or wanted in (None, family):
+        return None
+    return f"source {source} is {_FAMILIES[family]}, but {target} is {_FAMILIES[wanted]}; allowed is a source of the same family."
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -18,7 +18,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import Failed, left, resolve
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import (
+    MAX_PORT,
+    Failed,
+    left,
+    port_of,
+    resolve,
+    source_of,
+)
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import icmp, ping
 
 WAYS = ("udp", "tcp", "icmp")
@@ -62,17 +69,18 @@ def path(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None
     way = str(probe.get("way") or "udp")
     if way not in WAYS:
         raise Failed("error", f"way {way[:20]!r} is none of {', '.join(WAYS)}")
-    port = int(probe.get("port") or (443 if way == "tcp" else UDP_PORT))
+    port = port_of(probe, 443 if way == "tcp" else UDP_PORT)
     first, last = int(probe.get("first_hop") or 1), int(probe.get("max_hops") or 30)
     queries = int(probe.get("queries") or 3)
-    if not (1 <= first <= last <= 64 and 1 <= queries <= 10 and 1 <= port <= 65535):
-        raise Failed("error", "allowed are 1 <= first_hop <= max_hops <= 64, 1 to 10 queries, ports 1 to 65535")
-    family, where = resolve(str(probe["target"]), port, socket.SOCK_STREAM if way == "tcp" else socket.SOCK_DGRAM)[0]
+    if not (1 <= first <= last <= 64 and 1 <= queries <= 10):
+        raise Failed("error", "allowed are 1 <= first_hop <= max_hops <= 64 and 1 to 10 queries")
+    source = source_of(probe)
+    family, where = resolve(str(probe["target"]), port, socket.SOCK_STREAM if way == "tcp" else socket.SOCK_DGRAM, source)[0]
     result["address"] = str(where[0])
     with icmp.Watch() as watch:
         if way == "tcp" and watch.why:
             result["gaps"] = [watch.why]
-        trace = _Trace(family, where, way, str(probe["source"]) if probe.get("source") else None, watch)
+        trace = _Trace(family, where, way, source, watch)
         answers = trace.run(range(first, last + 1), queries, float(probe.get("wait") or 1.0), deadline)
     result["from"] = trace.source
     result.update(judge(answers, float(probe.get("jump_ms") or 10.0)))
@@ -127,7 +135,7 @@ class _Trace:
                 sock.bind((self.bind, 0))
             sock.setblocking(False)
             if self.way == "udp":
-                where = (where[0], min(65535, self._udp_port), *where[2:])
+                where = (where[0], min(MAX_PORT, self._udp_port), *where[2:])
                 self._udp_port += 1
             failed = sock.connect_ex(where)
             if failed not in (0, errno.EINPROGRESS):

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import clock, names
-from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import Failed, left, ms, port_of, resolve
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import Failed, left, ms, port_of, resolve, source_of
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import dns, procfs
 
 #: A version that no server speaks (RFC 9000, section 15): each that speaks QUIC answers with those it does.
@@ -47,10 +47,11 @@ def udp(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
 
 def exchange(probe: dict[str, Any], result: dict[str, Any], port: int, payload: bytes, deadline: float) -> bytes:
     """One datagram there, one back. Raises Failed(no_answer) for silence, OSError for a refusal."""
-    family, where = resolve(str(probe["target"]), port, socket.SOCK_DGRAM)[0]
+    source = source_of(probe)
+    family, where = resolve(str(probe["target"]), port, socket.SOCK_DGRAM, source)[0]
     with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        if probe.get("source"):
-            sock.bind((str(probe["source"]), 0))
+        if source:
+            sock.bind((source, 0))
         result["address"] = str(where[0])
         sock.connect(where)
         result["from"] = str(sock.getsockname()[0])
@@ -72,7 +73,7 @@ def quic(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None
     """
     ours, theirs = os.urandom(8), os.urandom(8)
     packet = struct.pack("!BIB8sB8s", 0xC0, _NO_VERSION, 8, theirs, 8, ours)
-    answer = exchange(probe, result, int(probe.get("port") or 443), packet.ljust(_QUIC_LEAST, b"\0"), deadline)
+    answer = exchange(probe, result, port_of(probe, 443), packet.ljust(_QUIC_LEAST, b"\0"), deadline)
     versions = offered(answer, ours, theirs)
     if versions is None:
         raise Failed("bad_answer", f"an answer of {len(answer)} bytes that is no version negotiation of QUIC")
@@ -102,7 +103,7 @@ def ntp(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
 
     Adds ``offset_s`` (server minus this host), ``delay_s``, ``stratum``.
     """
-    target, port = str(probe["target"]), int(probe.get("port") or 123)
+    target, port = str(probe["target"]), port_of(probe, 123)
     server = f"[{target}]:{port}" if ":" in target else f"{target}:{port}"
     answer = clock.ask([server], left(deadline))[0]
     result.update(offset_s=answer["offset_s"], delay_s=answer["delay_s"], stratum=answer["stratum"])
@@ -125,7 +126,7 @@ def names_of(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> 
     Adds ``lookups: [{server, name, type, status, answers, aliases, ms, detail}]``. status: that of the best answer; ``differ``
     when servers do not agree, ``wrong_answer`` when none holds what is expected.
     """
-    target = str(probe["target"])
+    target, port = str(probe["target"]), port_of(probe, 53)
     servers = [str(one) for one in probe.get("servers") or ()]
     search: list[str] = []
     if not servers or probe.get("search"):
@@ -146,7 +147,7 @@ def names_of(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> 
     asked = [(server, name, kind) for server in servers[:8] for kind in types for name in wanted]
     lookups = []
     for number, (server, name, kind) in enumerate(asked):
-        answer = dns.ask(server, name, kind, left(deadline) / (len(asked) - number), int(probe.get("port") or 53))
+        answer = dns.ask(server, name, kind, left(deadline) / (len(asked) - number), port)
         lookups.append(
             {
                 "server": server, "name": name, "type": kind, "status": answer.status, "answers": answer.answers,

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import neighbours, routes
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing import family_of, source_of
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import icmp
 
 _PROTOCOLS = {"tcp": 6, "tls": 6, "http": 6, "udp": 17, "quic": 17}
@@ -25,12 +25,12 @@ def explain(probe: dict[str, Any], result: dict[str, Any], watch: icmp.Watch) ->
     dev, state, mac}`` of the next hop, null while this host has none for it.
     """
     address = str(result.get("address") or "").partition("%")[0]
-    if result["status"] not in _ON_THE_WAY or not _is_address(address):
+    if result["status"] not in _ON_THE_WAY or family_of(address) is None:
         return
     port = _port(probe)
     protocol = _PROTOCOLS.get(str(probe.get("kind")))
     said = watch.find(protocol, address, None, port, 0.05) if protocol and port else None
-    route = routes.lookup(address, str(probe["source"]) if probe.get("source") else None)
+    route = routes.lookup(address, source_of(probe))
     if said is not None and said.sender == route.get("prefsrc") != address:
         said = None  # this host's own word for a neighbour that does not answer, which says more
     if said is not None:
@@ -70,11 +70,3 @@ def _port(probe: dict[str, Any]) -> int | None:
             return None
     port = probe.get("port") or _DEFAULT_PORTS.get(str(probe.get("kind")))
     return int(port) if port else None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-    except OSError:
-        return False
-    return True

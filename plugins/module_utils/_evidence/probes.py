@@ -29,6 +29,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence.probing imp
     resolve,
     said,
     shown,
+    source_of,
     status_of,
 )
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
@@ -132,15 +133,24 @@ def _one(probe: dict[str, Any], deadline: float, watch: icmp.Watch | None) -> di
         result.update(status=failure.status, detail=failure.detail)
     except OSError as error:
         result.update(status=status_of(error), detail=said(error))
-    except (KeyError, TypeError, ValueError) as error:
-        result.update(status="error", detail=f"the probe is not understood: {type(error).__name__}: {str(error)[:200]}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        result.update(status="error", detail=f"the probe is not understood: {_text(error)}")
+    except Exception as error:  # whatever it is, the probes behind it are still made
+        result.update(status="error", detail=f"the probe broke: {_text(error)}")
     if result.get("ms") is None:
         result["ms"] = ms(started)
     if watch is not None and result["status"] != "ok":
         from ansible_collections.netops.fleet.plugins.module_utils._evidence import probe_why
 
-        probe_why.explain(probe, result, watch)
+        try:
+            probe_why.explain(probe, result, watch)
+        except Exception as error:  # what the probe found stands, also where nobody can say why
+            result.setdefault("gaps", []).append(f"why it failed could not be told: {_text(error)}")
     return result
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _tcp(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> None:
@@ -154,13 +164,13 @@ def _ping(probe: dict[str, Any], result: dict[str, Any], deadline: float) -> Non
     target = str(probe["target"])
     count = max(1, min(100, int(probe.get("count", 3))))
     interval = max(0.01, float(probe.get("interval", 0.2)))
-    family, where = resolve(target, 0, socket.SOCK_DGRAM)[0]
+    source = source_of(probe)
+    family, where = resolve(target, 0, socket.SOCK_DGRAM, source)[0]
     result.update(sent=0, received=0, loss_percent=None, rtt_ms=None)
     # A third of the time is kept for TCP, in case nothing comes back.
     wait = max(0.05, min(1.0, (left(deadline) - interval * (count - 1)) * 2 / 3))
-    source = probe.get("source")
     try:
-        echoes = ping.echo(family, where, count, interval, wait, str(source) if source else None)
+        echoes = ping.echo(family, where, count, interval, wait, source)
     except PermissionError as error:
         raise Failed("prohibited", f"ICMP: {said(error)}") from None
     result["from"] = echoes.source
@@ -184,7 +194,7 @@ def _ping_by_tcp(probe: dict[str, Any], result: dict[str, Any], target: str, dea
     if not port or status == "unreachable":
         raise Failed(status, why)
     try:
-        connect(probe, {}, target, int(port), deadline, {}).close()
+        connect(probe, {}, target, port_of({"port": port}), deadline, {}).close()
         answer = "accepts"
     except Failed:
         raise Failed(status, f"{why}; TCP port {port} gives no answer either") from None

@@ -28,6 +28,7 @@ BY_ERRNO = {
     errno.EPERM: "prohibited",
     errno.EACCES: "prohibited",
 }
+MAX_PORT = 65535
 
 
 class Failed(Exception):
@@ -87,15 +88,37 @@ def left(deadline: float) -> float:
     return left
 
 
-def port_of(probe: dict[str, Any]) -> int:
-    port = int(probe["port"])
-    if not 1 <= port <= 65535:
-        raise Failed("error", f"port {port} is not within 1 to 65535")
+def port_of(probe: dict[str, Any], default: int | None = None) -> int:
+    """The probe's port. Raises Failed for one that no packet can carry, KeyError where there is neither port nor default."""
+    port = int(probe["port"] if default is None else probe.get("port", default))
+    if not 1 <= port <= MAX_PORT:
+        raise Failed("error", f"port {port} is not within 1 to {MAX_PORT}")
     return port
 
 
-def resolve(host: str, port: int, kind: int) -> list[tuple[int, tuple[Any, ...]]]:
-    """(family, address) pairs in the order libc gives them, those of a family this host lacks left out."""
+def source_of(probe: dict[str, Any]) -> str | None:
+    """The address to come from. Raises Failed for what is no IP address (a ``%link`` is none: sockets are bound without)."""
+    source = str(probe.get("source") or "")
+    if source and ("%" in source or family_of(source) is None):
+        raise Failed("error", f"source {source[:100]} is no IP address")
+    return source or None
+
+
+def family_of(text: str) -> int | None:
+    """AF_INET or AF_INET6 of an address, of a link-local one also with ``%link``; None for what is no IP address."""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    try:
+        socket.inet_pton(family, text.partition("%")[0] if family == socket.AF_INET6 else text)
+    except (OSError, ValueError):
+        return None
+    return int(family)
+
+
+def resolve(host: str, port: int, kind: int, source: str | None = None) -> list[tuple[int, tuple[Any, ...]]]:
+    """(family, address) pairs in the order libc gives them, those of a family that this host or ``source`` lacks left out.
+
+    Raises Failed when none is left.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=kind)
     except (socket.gaierror, UnicodeError) as error:
@@ -103,6 +126,10 @@ def resolve(host: str, port: int, kind: int) -> list[tuple[int, tuple[Any, ...]]
     pairs = [(int(item[0]), tuple(item[4])) for item in found if item[0] != socket.AF_INET6 or procfs.has_ipv6()]
     if not pairs:
         raise Failed("unreachable", "the target has only IPv6 addresses, and this host has no IPv6")
+    if source:
+        pairs = [pair for pair in pairs if pair[0] == family_of(source)]
+        if not pairs:
+            raise Failed("error", f"{host[:100]} has no address of the family of source {source}")
     return pairs
 
 
@@ -111,14 +138,9 @@ def connect(
 ) -> socket.socket:
     """A connected socket to the first address that answers; the last failure is raised when none does."""
     started = time.monotonic()
-    pairs = resolve(host, port, socket.SOCK_STREAM)
+    source = source_of(probe)
+    pairs = resolve(host, port, socket.SOCK_STREAM, source)
     phases["dns"] = ms(started)
-    source = probe.get("source")
-    if source:
-        wanted = socket.AF_INET6 if ":" in str(source) else socket.AF_INET
-        pairs = [pair for pair in pairs if pair[0] == wanted]
-        if not pairs:
-            raise Failed("error", f"{host[:100]} has no address of the family of source {source}")
     failure: OSError | None = None
     for number, (family, where) in enumerate(pairs[:4]):
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -127,7 +149,7 @@ def connect(
             # Time is left for the other addresses, should this one be silent.
             sock.settimeout(left(deadline) / (min(4, len(pairs)) - number))
             if source:
-                sock.bind((str(source), 0))
+                sock.bind((source, 0))
             sock.connect(where)
         except OSError as error:
             sock.close()
