@@ -11,10 +11,14 @@ module: connection_watch
 short_description: Watch for a while which processes connect where, and how that fails
 version_added: 0.1.0
 description:
-  - Sees every C(connect(\)) of TCP on the host during a window, and tells for each process and destination how many
-    connected, how many failed with which error, and how long the handshake took.
-  - Where C(bpftrace) is installed it sees the network namespace alone. Elsewhere the tracer of the kernel is used, which sees the
-    whole machine. RV(source) says which it was.
+  - Sees which connections of TCP are opened during a window, and tells for each process and destination how many connected,
+    how many failed with which error, and how long the handshake took.
+  - Where C(bpftrace) is installed it sees the network namespace alone, and also each C(connect(\)) that fails before a packet
+    leaves, because there is no route or no free port, or a route, a security module or a BPF program prohibits it.
+  - Elsewhere the tracer of the kernel is used, which sees the whole machine. It does not see what fails before a packet leaves,
+    or sees it as C(closed). RV(source) says which it was, RV(coverage) what was not seen.
+  - What fails before a packet leaves is not seen of connections that are opened otherwise, by C(io_uring), by C(sendto(\)) with
+    C(MSG_FASTOPEN), by a program of 32 bits on a kernel of 64, by the kernel itself, or as MPTCP.
   - The host is left as it was, also when the run is killed. While nothing is watched, nothing is in the way of packets.
   - Only names of processes are read, never command lines.
 options:
@@ -67,7 +71,7 @@ seconds:
   type: float
   sample: 5.001
 attempts:
-  description: Connections that were begun.
+  description: Connections that were begun, those that failed before a packet left among them.
   returned: when it was watched
   type: int
   sample: 80
@@ -114,8 +118,10 @@ connections:
       sample: 1
     failed:
       description: >-
-        Those that failed, by error. C(ECONNREFUSED) is a reset, C(ETIMEDOUT) silence, C(closed) the process giving up, C(unknown)
-        what the kernel does not tell.
+        Those that failed, by error. C(ECONNREFUSED) is a reset, C(ETIMEDOUT) silence, C(EADDRNOTAVAIL) no free port or a source
+        address that is not there, C(EPERM) a BPF program, C(EACCES) a route or security module that prohibits it,
+        C(ENETUNREACH) and C(EHOSTUNREACH) no route here or the word of a router, C(closed) the process giving up, C(unknown) what
+        the kernel does not tell.
       type: dict
       returned: always
       sample: {ECONNREFUSED: 2}

@@ -74,6 +74,72 @@ def test_connections_are_seen_by_process_and_outcome(pair: Any, source: str) -> 
         assert found["scope"] == "netns" and {one["process"] for one in found["connections"]} == {"model-client"}
 
 
+# Each address, how often, and whether the call waits; prints what the calls said: the witness of what is to be seen.
+FAIL = """
+import ctypes, errno, json, select, socket
+ctypes.CDLL(None).prctl(15, b'model-client', 0, 0, 0)
+said = {}
+def call(address, port, times, waits=True, kind=socket.SOCK_STREAM):
+    for _ in range(times):
+        with socket.socket(10 if ':' in address else 2, kind) as sock:
+            sock.setblocking(waits)
+            error = sock.connect_ex((address, port))
+            if error == errno.EINPROGRESS:
+                ready = select.poll()
+                ready.register(sock, select.POLLOUT)
+                ready.poll(20000)
+                # As some do, to hear what became of the first call.
+                while (error := sock.connect_ex((address, port))) == errno.EALREADY:
+                    ready.poll(20000)
+            if kind == socket.SOCK_STREAM:
+                told = said.setdefault(f'{address} {port}', {})
+                told[errno.errorcode[error]] = told.get(errno.errorcode[error], 0) + 1
+call('198.51.100.1', 80, 3)
+call('198.51.100.1', 80, 2, False)
+call('198.51.100.1', 80, 4, True, socket.SOCK_DGRAM)
+call('2001:db8::1', 80, 2)
+call('::ffff:198.51.100.2', 80, 2)
+call('10.9.9.9', 81, 2)
+call('10.9.8.9', 81, 2)
+call('10.9.7.9', 81, 1)
+call('10.77.0.1', 81, 2)
+call('10.77.0.1', 81, 2, False)
+call('10.77.0.1', 83, 2)
+call('10.77.0.1', 83, 2, False)
+keep = [socket.create_connection(('10.77.0.1', 80)) for _ in range(2)]
+call('10.77.0.1', 80, 2)
+call('10.77.0.1', 80, 1, False)
+print(json.dumps(said))
+"""
+
+
+def test_calls_that_fail_before_the_first_packet_are_seen_once_each(pair: Any) -> None:
+    left, right = pair
+    left.start_python("import socket\na = socket.create_server(('10.77.0.1', 80))\nprint('ready'); input()")
+    left.run(["nft", "add table t; add chain t i { type filter hook input priority 0; }"])
+    left.run(["nft", "add rule t i tcp dport 83 reject with icmp type net-unreachable"])
+    for kind, number in (("prohibit", 9), ("unreachable", 8), ("blackhole", 7)):
+        right.run(["ip", "route", "add", kind, f"10.9.{number}.0/24"])
+    right.run(["sysctl", "-qw", "net.ipv4.ip_local_port_range=50000 50001"])
+    watcher, _child = opened(right, "connections._by_bpftrace")
+    said = right.python_json(FAIL)
+    found = closed(watcher)
+    assert found["calls"] and found["lost"] == 0
+    assert {one["process"] for one in found["connections"]} == {"model-client"}
+    seen = {f"{one['destination']} {one['port']}": one for one in found["connections"]}
+    said["198.51.100.2 80"] = said.pop("::ffff:198.51.100.2 80")
+    assert {place: one["failed"] for place, one in seen.items()} == said
+    assert said == {
+        "198.51.100.1 80": {"ENETUNREACH": 5}, "198.51.100.2 80": {"ENETUNREACH": 2}, "2001:db8::1 80": {"ENETUNREACH": 2},
+        "10.9.9.9 81": {"EACCES": 2}, "10.9.8.9 81": {"EHOSTUNREACH": 2}, "10.9.7.9 81": {"EINVAL": 1},
+        "10.77.0.1 81": {"ECONNREFUSED": 4}, "10.77.0.1 83": {"ENETUNREACH": 4}, "10.77.0.1 80": {"EADDRNOTAVAIL": 3},
+    }  # fmt: skip
+    for place, one in seen.items():
+        connected = 2 if place == "10.77.0.1 80" else 0
+        assert (one["connected"], one["pending"]) == (connected, 0), one
+        assert one["attempts"] == connected + sum(one["failed"].values()), one
+
+
 def test_drops_are_seen_with_address_port_and_interface(pair: Any) -> None:
     left, right = pair
     left.run(["nft", "add table inet t; add chain inet t i { type filter hook input priority 0; }"])
@@ -124,7 +190,7 @@ def test_without_bpftrace_the_tracer_watches_and_says_so(ns: Any) -> None:
     )
     by_connections, by_drops, gaps = ns.python_json(code)
     assert (by_connections, by_drops) == ("tracefs", "tracefs")
-    assert "connections.bpftrace" in gaps and "drops.bpftrace" in gaps
+    assert "connections.calls" in gaps and "connections.bpftrace" in gaps and "drops.bpftrace" in gaps
     only = ROOM + (
         "from ansible_collections.netops.fleet.plugins.module_utils._kernel import command\ncommand.SEARCH_PATH = ('/nowhere',)\n"
         "c = connections.watch(0.2, 'bpftrace')\nprint(json.dumps([c.data, [g.why for g in c.gaps]]))\n"

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,34 @@ def test_pages_and_lines_of_a_trace_are_read_or_passed_over(page: bytes, text: s
         [text, '{"type": "map", "data": {"@attempts": {"curl,80": 4, "curl,x,80": 4, "curl,::1,80": "4"}}}']
     ) == ({}, 0)
     assert drop_watch.parse([text, '{"type": "map", "data": {"@d": {"1,2,3": 4}}}'], {}) == []
+
+
+def test_calls_that_never_began_are_attempts_and_those_that_did_are_counted_once() -> None:
+    def swapped(port: int) -> int:
+        return int.from_bytes(port.to_bytes(2, "big"), sys.byteorder)
+
+    here, there = f"curl,10.0.0.2,{swapped(80)}", f"curl,2001:db8::1,{swapped(443)}"
+    mapped = f"curl,::ffff:10.0.0.2,{swapped(80)}"
+    told = {
+        "@attempts": {"curl,::ffff:10.0.0.2,80": 2},
+        "@never4": {f"{here},101": 3},
+        "@never6": {f"{there},13": 1, f"{mapped},101": 1},
+        "@within4": {f"{here},99": 2},
+        "@all": 7,
+    }
+    reports, lost = connections.parse([json.dumps({"type": "map", "data": {name: value}}) for name, value in told.items()])
+    assert {place: (one.attempts, one.failed, one.pending) for place, one in reports.items()} == {
+        ("curl", "10.0.0.2", 80): (6, {"ENETUNREACH": 4, "EADDRNOTAVAIL": 2}, 0),
+        ("curl", "2001:db8::1", 443): (1, {"EACCES": 1}, 0),
+    }
+    assert lost == 0
+
+
+def test_a_program_is_whole_with_and_without_the_calls() -> None:
+    for calls in (True, False):
+        text = connections.script(4026531833, calls)
+        assert "4026531833" in text and not re.search("NETNS|FAILED", text)
+        assert ("sys_exit_connect" in text, text.count("END {"), text.count("{") - text.count("}")) == (calls, 1, 0)
 
 
 def test_a_name_with_spaces_and_a_link_with_a_comma_are_kept_whole() -> None:

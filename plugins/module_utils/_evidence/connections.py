@@ -6,7 +6,10 @@
 
 Two sources give the same events. bpftrace, where it is installed, sees one network namespace and the socket's error; without it
 the tracer's own events do, for the whole machine, with the error where the kernel reports it (5.13 and newer).
-Sources: include/trace/events/sock.h (inet_sock_set_state since 4.16, inet_sk_error_report since 5.13)
+A connect() that fails before its first packet (no route, a route or hook that prohibits it, no free port) changes no state or
+ends without an error of the socket: bpftrace takes it from what the system call returns, the tracer does not see it.
+Sources: include/trace/events/sock.h (inet_sock_set_state since 4.16, inet_sk_error_report since 5.13), net/ipv4/tcp_ipv4.c and
+net/ipv4/af_inet.c (tcp_v4_connect, __inet_stream_connect)
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence.section imp
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs, ringbuffer, tracefs
 
 _STATE, _ERROR = "sock/inet_sock_set_state", "sock/inet_sk_error_report"
+_CALL = "syscalls/sys_exit_connect"
 _ESTABLISHED, _SYN_SENT, _CLOSE = 1, 2, 7
 BUFFER_KIB = 8192
 #: Groups (process, destination) told, busiest first, and attempts held at the same time.
@@ -58,15 +62,80 @@ tracepoint:sock:inet_sock_set_state
                 @least[$who, $to, args->dport] = min($took);
                 @most[$who, $to, args->dport] = max($took);
             } else {
-                @failed[$who, $to, args->dport, $sk->sk_err] = count();
+                FAILED
             }
             delete(@begun[args->skaddr]);
             delete(@who[args->skaddr]);
         }
     }
 }
-END { clear(@begun); clear(@who); }
 """
+_END = "END { clear(@begun); clear(@who); }\n"
+_FAILED = "@failed[$who, $to, args->dport, $sk->sk_err] = count();"
+# Where the system call is seen too, each failure is told once. A socket whose connect() has not yet returned from its first step
+# (SS_UNCONNECTED, 1) and has no error fails in that step: what the call returns is counted, its attempt was. Others end by
+# what the network said, and a call that waits for it, or a later one, returns that: its inode tells such a call from one that
+# never began. Errors that only the network gives need no such note, so that a flood of refusals fills no map.
+_FAILED_ONCE = """
+                $call = @call[tid];
+                if ($sk->sk_err == 0 && $sk->sk_socket->state == 1 && $call.1 != 0) {
+                    @within[tid] = 1;
+                } else {
+                    @failed[$who, $to, args->dport, $sk->sk_err] = count();
+                    if ($sk->sk_err != 0 && $sk->sk_err != 104 && $sk->sk_err != 110 && $sk->sk_err != 111) {
+                        @ended[$sk->sk_socket->file->f_inode->i_ino] = 1;
+                    }
+                }
+"""
+# Keys of never (an attempt that changed no state) and within (one that did, and was counted): name of the process, destination,
+# port as the network writes it, errno. Not failures to connect: EINPROGRESS, EALREADY, EISCONN, an interrupted call, and a call
+# with something that is no socket or no address.
+_CALLS = r"""
+tracepoint:syscalls:sys_enter_connect { @call[tid] = (args->fd, args->uservaddr); }
+tracepoint:syscalls:sys_exit_connect
+{
+    if (args->ret < 0 && args->ret != -115) {
+        $call = @call[tid];
+        $in = @within[tid];
+        delete(@within[tid]);
+        $error = 0 - args->ret;
+        $no = $error == 114 || $error == 106 || $error == 4 || $error >= 512 || $error == 9 || $error == 88 || $error == 14;
+        if ($call.1 != 0 && !$no) {
+            $task = (struct task_struct *)curtask;
+            $file = *($task->files->fdt->fd + $call.0);
+            $sock = (struct socket *)$file->private_data;
+            $sk = $sock->sk;
+            $family = $sk->__sk_common.skc_family;
+            if ($sk->__sk_common.skc_net.net->ns.inum == NETNS && $sk->sk_protocol == 6 && ($family == 2 || $family == 10)) {
+                $ended = @ended[$file->f_inode->i_ino];
+                delete(@ended[$file->f_inode->i_ino]);
+                $to = (struct sockaddr_in *)uptr($call.1);
+                $to6 = (struct sockaddr_in6 *)uptr($call.1);
+                if ($in != 0) {
+                    if ($to->sin_family == 2) {
+                        @within4[comm, ntop(2, $to->sin_addr.s_addr), $to->sin_port, $error] = count();
+                    } else {
+                        @within6[comm, ntop(10, $to6->sin6_addr.in6_u.u6_addr8), $to6->sin6_port, $error] = count();
+                    }
+                } else if ($ended == 0 && $error != 103 && $error != 104 && $error != 110 && $error != 111) {
+                    if ($to->sin_family == 2) {
+                        @never4[comm, ntop(2, $to->sin_addr.s_addr), $to->sin_port, $error] = count();
+                        @all = count();
+                    }
+                    if ($to->sin_family == 10) {
+                        @never6[comm, ntop(10, $to6->sin6_addr.in6_u.u6_addr8), $to6->sin6_port, $error] = count();
+                        @all = count();
+                    }
+                }
+            }
+        }
+    }
+    delete(@call[tid]);
+}
+END { clear(@begun); clear(@who); clear(@call); clear(@within); clear(@ended); }
+"""
+#: The tallies of these calls.
+_BY_CALL = ("@never4", "@never6", "@within4", "@within6")
 
 
 @dataclass
@@ -129,8 +198,9 @@ def watch(seconds: float, source: str = "auto", netns: str | None = None) -> Sec
 
     Data: ``{source, scope, seconds, lost, attempts, connections: [{process, destination, port, attempts, connected, pending,
     failed: {errno name: n}, rtt_ms: {min, avg, max} | null}]}``, most failures first; null when nothing could be watched.
-    failed: ECONNREFUSED (RST), ETIMEDOUT, EHOSTUNREACH …; ``closed`` when the process gave up, ``unknown`` where the kernel does
-    not tell. pending: no answer until the end of the window. scope: netns, or machine when it cannot be narrowed.
+    failed: ECONNREFUSED (RST), ETIMEDOUT, EHOSTUNREACH …; before the first packet ENETUNREACH, EACCES, EPERM, EADDRNOTAVAIL …;
+    ``closed`` when the process gave up, ``unknown`` where the kernel does not tell. pending: no answer until the end of the
+    window. scope: netns, or machine when it cannot be narrowed.
     """
     section = Section(None)
     why = bpftrace.cannot()
@@ -155,7 +225,13 @@ def watch(seconds: float, source: str = "auto", netns: str | None = None) -> Sec
     if "error" in answer:
         section.gap("connections", str(answer["error"]))
         return section
+    calls = answer.pop("calls")
     section.data = answer
+    if not calls:
+        section.gap(
+            "connections.calls",
+            "a connect() that fails before its first packet (no route, prohibited, no free port) is not seen, or seen as closed",
+        )
     if answer["lost"]:
         section.gap("connections.lost", f"{answer['lost']} more events found no room")
     if answer["scope"] == "machine":
@@ -165,13 +241,19 @@ def watch(seconds: float, source: str = "auto", netns: str | None = None) -> Sec
 
 def _by_bpftrace(told: tracing.Signal) -> dict[str, Any] | None:
     """In the child."""
-    inode = os.stat("/proc/self/ns/net").st_ino
-    found = bpftrace.run(_SCRIPT.replace("NETNS", str(inode)), told, form="json")
+    calls = os.path.isdir(f"{tracing.root()}/events/{_CALL}")
+    found = bpftrace.run(script(os.stat("/proc/self/ns/net").st_ino, calls), told, form="json")
     if found is None:
         return None
     lines, lost, seconds = found
     reports, more = parse(lines)
-    return summary(reports, seconds, lost + more, "bpftrace", "netns")
+    return {**summary(reports, seconds, lost + more, "bpftrace", "netns"), "calls": calls}
+
+
+def script(netns: int, calls: bool) -> str:
+    """The program for one network namespace. calls: with what connect() itself returns, for which a kernel needs its events."""
+    text = _SCRIPT.replace("FAILED", (_FAILED_ONCE if calls else _FAILED).strip()) + (_CALLS if calls else _END)
+    return text.replace("NETNS", str(netns))
 
 
 def _by_tracefs(told: tracing.Signal) -> dict[str, Any] | None:
@@ -192,7 +274,7 @@ def _by_tracefs(told: tracing.Signal) -> dict[str, Any] | None:
         seconds = time.monotonic() - told.started
         names = _names(procfs.text_or_none(f"{root}/saved_cmdlines") or "")
         changes = read(instance.pages(), formats, names)
-        return summary(tally(changes), seconds, instance.lost(), "tracefs", tracing.scope())
+        return {**summary(tally(changes), seconds, instance.lost(), "tracefs", tracing.scope()), "calls": False}
     finally:
         instance.remove()
 
@@ -266,7 +348,7 @@ def parse(lines: Iterable[str]) -> tuple[Reports, int]:
 
     def of(name: str, commas: int = 2) -> Iterator[tuple[Report, int, str]]:
         for key, value in tallies.get(name, ()):
-            report, rest = _report(reports, key, commas)
+            report, rest = _report(reports, key, commas, name in _BY_CALL)
             count = _count(value)
             if report is not None and count is not None:
                 yield report, count, rest
@@ -282,9 +364,11 @@ def parse(lines: Iterable[str]) -> tuple[Reports, int]:
         count, total = _stats(value)
         if found is not None and count:
             found.connected, found.total = found.connected + count, found.total + total / 1e3
-    for report, count, error in of("@failed", 3):
-        if error.lstrip("-").isdigit():
-            report.fails(_how(abs(int(error))), count)
+    for name in ("@failed", *_BY_CALL):
+        for report, count, error in of(name, 3):
+            if error.lstrip("-").isdigit():
+                report.fails(_how(abs(int(error))), count)
+                report.attempts += count if name.startswith("@never") else 0
     reports = {place: one for place, one in reports.items() if one.attempts}
     lost = max(0, all_told - sum(one.attempts for one in reports.values()))
     # Of so many open attempts none more can be followed to its end.
@@ -292,8 +376,11 @@ def parse(lines: Iterable[str]) -> tuple[Reports, int]:
     return reports, lost
 
 
-def _report(reports: Reports, key: str, commas: int) -> tuple[Report | None, str]:
-    """That of a tally's key, and what follows it; None for another form. A name of a process may hold commas."""
+def _report(reports: Reports, key: str, commas: int, swapped: bool = False) -> tuple[Report | None, str]:
+    """That of a tally's key, and what follows it; None for another form. A name of a process may hold commas.
+
+    swapped: the port stands as the network writes it.
+    """
     words = key.rsplit(",", commas)
     if len(words) != commas + 1 or not words[2].isdigit():
         return None, ""
@@ -302,7 +389,9 @@ def _report(reports: Reports, key: str, commas: int) -> tuple[Report | None, str
     except ValueError:
         return None, ""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return reports.setdefault((words[0], str(mapped or address), int(words[2])), Report()), "".join(words[3:])
+    port = int(words[2])
+    port = socket.ntohs(port & 0xFFFF) if swapped else port
+    return reports.setdefault((words[0], str(mapped or address), port), Report()), "".join(words[3:])
 
 
 def _count(value: Any) -> int | None:
