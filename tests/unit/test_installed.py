@@ -73,7 +73,7 @@ def answering(path: Path, answer: bytes) -> Iterator[list[bytes]]:
 
 def test_nothing_installed_is_silent(tmp_path: Path) -> None:
     found = reader.read(str(tmp_path))
-    assert found.data == dict.fromkeys(("rdma", "haproxy", "keepalived", "ceph", "ovs")) and not found.gaps
+    assert found.data == dict.fromkeys(("rdma", "haproxy", "keepalived", "ceph", "ovs", "gpu")) and not found.gaps
     assert told(**found.data) == []
 
 

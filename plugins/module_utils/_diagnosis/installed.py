@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""RDMA, haproxy, Ceph and Open vSwitch, where they are installed. (D31, D32)"""
+"""RDMA, haproxy, Ceph, Open vSwitch and GPUs, where they are installed. (D11, D31, D32)"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import gpu
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.queues import window
@@ -25,7 +26,13 @@ _CEPH = ("OSD_", "MON_", "MDS_", "MGR_", "SLOW_OPS", "PG_AVAILABILITY", "PG_DEGR
 
 def find(facts: Facts) -> list[Finding]:
     found: dict[str, Any] = facts.section("installed") or {}
-    return rdma(facts) + haproxy(found.get("haproxy") or []) + ceph(found.get("ceph")) + ovs(found.get("ovs"))
+    return (
+        rdma(facts)
+        + haproxy(found.get("haproxy") or [])
+        + ceph(found.get("ceph"))
+        + ovs(found.get("ovs"))
+        + gpu.find(found.get("gpu"))
+    )
 
 
 def rdma(facts: Facts) -> list[Finding]:

@@ -58,6 +58,9 @@ class Finding:
 #: What can be the cause of what stands below it, the lowest layer first. Among findings equally bad, this order counts.
 LAYERS = (
     "gpu-error",
+    "gpu-unreachable",
+    "gpu-ecc-errors",
+    "gpu-link-narrow",
     "oom-killed",
     "nic-fault",
     "interface-no-carrier",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""Neighbours of the network stack, where they are installed: RDMA ports, haproxy, keepalived, Ceph. What is not there is null.
+"""What the network serves, where it is installed: RDMA ports, haproxy, keepalived, Ceph, GPUs; null is what is not there.
 
 haproxy is asked through its own socket, Ceph through its own tool, with the rights the host has. Sources: haproxy's
 management.txt ("show stat"), keepalived.conf(5), docs.ceph.com (health checks)
@@ -19,7 +19,7 @@ import socket
 import time
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence import configured, ovs, rdma
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import configured, gpu, ovs, rdma
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.redact import redact
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, procfs
@@ -32,7 +32,8 @@ _TOKEN = re.compile(r'"[^"]*"|[{}]|[^\s{}]+')
 def read(root: str = "/") -> Section:
     """Data: ``{rdma: [{device, port, state, physical, rate, layer}], haproxy: [{proxy, server, status, check, since_s}],
     keepalived: {running, instances: [{name, interface, router, addresses}]}, ceph: {status, checks: [{name, severity,
-    text}]}, ovs}``, each null where it is not installed; ovs: see ovs.read. null in a network namespace that these are not about.
+    text}]}, ovs, gpu}``, each null where it is not installed; ovs, gpu: see ovs.read, gpu.read. null in a network namespace that
+    these are not about.
     """
     section = Section(None)
     try:
@@ -47,6 +48,7 @@ def read(root: str = "/") -> Section:
         "keepalived": _keepalived(root),
         "ceph": _ceph(section, root),
         "ovs": ovs.read(section, root),
+        "gpu": gpu.read(section, root),
     }
     return section
 

@@ -18,6 +18,7 @@ SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/s
 
 #: Output above this many bytes is cut; the result says so.
 MAX_BYTES = 256 * 1024 * 1024
+_SECONDS_TO_END = 1.0
 
 
 class Result(NamedTuple):
@@ -93,7 +94,8 @@ def run(argv: list[str], timeout: float = 20.0, max_bytes: int = MAX_BYTES, stdi
     finally:
         for one in files:
             os.close(one)
-    return Result(full, -2 if late else process.returncode, out, err, truncated)
+    ended = process.returncode is not None and not late
+    return Result(full, process.returncode if ended else -2, out, err, truncated)
 
 
 def _memory_file(name: str) -> int:
@@ -140,9 +142,15 @@ def _wait(process: subprocess.Popen[bytes], outputs: list[int], timeout: float, 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the tool and what it started: it leads a process group of its own."""
+    """End the tool and what it started: it leads a process group of its own.
+
+    One that waits in the kernel for a device that hangs ends only once the kernel lets go of it: it is left behind.
+    """
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.wait()
+    try:
+        process.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        pass

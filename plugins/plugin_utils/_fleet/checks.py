@@ -73,6 +73,7 @@ EXACT = {
     "service-throttled": "machine",
     "haproxy-server-down": "probes",
     "ceph-unhealthy": "machine",
+    "gpu-link-narrow": "machine",
     "virtual-address-lost": "routes",
     "tcp-memory-pressure": "drops",
     "tcp-retransmits": "drops",
