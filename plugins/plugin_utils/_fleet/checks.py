@@ -74,6 +74,7 @@ EXACT = {
     "haproxy-server-down": "probes",
     "ceph-unhealthy": "machine",
     "gpu-link-narrow": "machine",
+    "gpu-unreachable": "machine",
     "virtual-address-lost": "routes",
     "tcp-memory-pressure": "drops",
     "tcp-retransmits": "drops",
