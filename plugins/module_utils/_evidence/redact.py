@@ -42,11 +42,14 @@ helper
 """
 _HARMLESS = rf"[(\[<]*(?:[\"'](?=\w+[\"']))?(?:{'|'.join(_ORDINARY.split())})[.,:;!?)\]\"'>]*(?:\s|\Z)"
 #: A value that is quoted (perhaps within a quoted text, or cut before its end), or up to white space. A comma or semicolon ends
-#: one only where something else begins behind it.
-_QUOTED = r"\\+\".*?(?:\\+\"|\Z)|\"(?:\\.|[^\"\\])*(?:\"|\Z)|'(?:\\.|[^'\\])*(?:'|\Z)"
-_VALUE = rf"(?:{_QUOTED}|(?:[^\s,;]|[,;](?![\s\"'}}\])]|\Z|[\w.-]+[=:]))+)"
+#: one only at the end of a word: within one it may be part of the secret.
+_QUOTED = (
+    r"(?:\\+\".*?(?:\\+\"|\Z)|\"(?:\\.|[^\"\\])*(?:\"|\Z)|'(?:\\.|[^'\\])*(?:'|\Z))"
+    r"(?:[^\s,;:}\])<>\"'\\]\S*)?"  # what is glued to its end: the quotes were a part of it
+)
+_VALUE = rf"(?:{_QUOTED}|(?:[^\s,;]|[,;](?!\s|\Z))+)"
 #: More words of a value of several, up to what is said about it, or the next name=value.
-_MORE = rf"(?:[^\S\n]+(?!{_HARMLESS}|[\w.-]+=)[^\s,;]+)*"
+_MORE = rf"(?:[^\S\n]+(?!{_HARMLESS}|[\w.-]+=)\S+)*"
 #: What binds a name to a value; the name may be quoted, or coloured, of which the number is left.
 _SIGN = r"(?:\\*[\"'\]]|\s\[[\d;]*m)*\s*(?:[:=]+>?|->|>)\s*"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
