@@ -40,6 +40,7 @@ options:
     description:
       - The plan file on the host. Only root can read it.
       - With O(state=planned), the default is a file of C(/var/lib/netops.fleet/plans) that is named by the fingerprint.
+      - The folder of a path given with O(state=planned) must be there already, and stays as it is.
     type: path
   chains:
     description:

@@ -42,7 +42,9 @@ options:
     choices: [present, absent]
     default: present
   state_folder:
-    description: Folder on the host that keeps what the sysctls were.
+    description:
+      - Folder on the host that keeps what the sysctls were.
+      - One that is there stays as it is; one that others may write to is refused. A new one is for root only.
     type: path
     default: /var/lib/netops.fleet/lvs
 seealso:

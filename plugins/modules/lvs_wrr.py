@@ -250,7 +250,9 @@ options:
     type: int
     default: 30
   state_folder:
-    description: Folder on the host that keeps who writes, which services are ours, and since when who drains.
+    description:
+      - Folder on the host that keeps who writes, which services are ours, and since when who drains.
+      - One that is there stays as it is; one that others may write to is refused. A new one is for root only.
     type: path
     default: /var/lib/netops.fleet/lvs
   netns:

@@ -286,3 +286,50 @@ def test_a_set_of_nftables_has_the_plain_hash_table_and_room(ns: Namespace, tmp_
     assert made["size"] == 2048 and len(ns.json(["nft", "-j", "list", "set", "inet", "fence", made["name"]])["nftables"]) == 2
     more = ", ".join(consolidate.address(number) for number in range(300, 1200))
     ns.run(["nft", "-f", "-"], input=f"add element inet fence {made['name']} {{ {more} }}\n")
+
+
+def test_the_folder_of_a_given_path_stays_as_it_is(ns: Namespace, tmp_path: Path) -> None:
+    consolidate.load(ns, consolidate.blocked(COUNT, "native"), "native")
+    shared, kept = tmp_path / "shared", tmp_path / "kept"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    kept.write_text("a file of somebody else")
+    kept.chmod(0o644)
+    for planted in ("plan.json", ".plan.json.new"):
+        (shared / planted).symlink_to(kept)
+    path = shared / "plan.json"
+    assert consolidate.run(ns, tmp_path / "state", path=str(path))["changed"]
+    assert oct(shared.stat().st_mode) == "0o41777"
+    assert kept.read_text() == "a file of somebody else" and not path.is_symlink()
+    assert oct(path.stat().st_mode) == "0o100600" and [one.name for one in shared.iterdir()] == ["plan.json"]
+    assert not consolidate.run(ns, tmp_path / "state", path=str(path))["changed"]
+    path.chmod(0o644)
+    assert consolidate.run(ns, tmp_path / "state", path=str(path))["changed"] and oct(path.stat().st_mode) == "0o100600"
+    assert consolidate.run(ns, tmp_path / "state", state="applied", path=str(path))["changed"]
+
+
+def test_a_path_that_cannot_be_written_is_named(ns: Namespace, tmp_path: Path) -> None:
+    (tmp_path / "theirs").symlink_to(tmp_path)
+    os.chown(tmp_path / "theirs", 65534, 65534, follow_symlinks=False)
+    os.mkfifo(tmp_path / "pipe")
+    for path, says in (
+        (tmp_path / "none" / "plan.json", f"there is no folder {tmp_path}/none; make it first"),
+        (Path("plan.json"), "must be the full path of a file"),
+        (tmp_path, "must be the full path of a file"),
+        (tmp_path / "theirs" / "plan.json", "is a link that user 65534 made"),
+    ):
+        for check in (True, False):
+            assert says in consolidate.run(ns, tmp_path / "state", check=check, path=str(path))["error"]
+    before = sorted(tmp_path.iterdir())
+    assert (
+        "is no file" in consolidate.run(ns, tmp_path / "state", check=True, state="applied", path=str(tmp_path / "pipe"))["error"]
+    )
+    assert sorted(tmp_path.iterdir()) == before and not (tmp_path / "none").exists()
+
+
+def test_the_own_folder_of_plans_is_private(ns: Namespace, tmp_path: Path) -> None:
+    plans = tmp_path / "state" / "plans"
+    plans.mkdir(parents=True)
+    plans.chmod(0o755)
+    assert consolidate.run(ns, tmp_path / "state", path=str(plans / "mine.json"))["changed"]
+    assert oct(plans.stat().st_mode) == "0o40700"

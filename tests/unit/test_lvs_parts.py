@@ -176,6 +176,20 @@ def test_a_damaged_record_is_an_error(tmp_path: Path, text: str) -> None:
         state.load(str(tmp_path))
 
 
+def test_folder_of_the_record_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    there, shared, fresh = tmp_path / "there", tmp_path / "shared", tmp_path / "fresh"
+    there.mkdir()
+    shared.mkdir()
+    there.chmod(0o755)
+    shared.chmod(0o1777)
+    for folder in (there, fresh):
+        state.save(str(folder), state.Record())
+    with pytest.raises(state.StateError, match="others may write to it"):
+        state.save(str(shared), state.Record())
+    assert [oct(one.stat().st_mode) for one in (there, shared, fresh)] == ["0o40755", "0o41777", "0o40700"]
+    assert list(shared.iterdir()) == []
+
+
 # --- the slow start
 
 RAMP = ROOT / "roles" / "lvs_director" / "files" / "lvs-ramp"

@@ -85,10 +85,13 @@ def live(timeout: float = 60.0) -> tuple[Ruleset, list[Gap], frozenset[tuple[str
 
 def planned(params: dict[str, Any], folder: str, check: bool) -> dict[str, Any]:
     """state: planned. Raises PlanError, OSError."""
+    if params["path"]:
+        consolidate.check_path(params["path"], folder)
     plan, rules, listing = _plan(params)
     path = params["path"] or consolidate.default_path(folder, plan["fingerprint"])
     changed = _other_plan(path, plan)
     if changed and not check:
+        consolidate.make_folder(path, folder)
         consolidate.write(path, plan)
     told = {**_told(plan, path, rules), "changed": changed, "diff": consolidate.difference(plan), **_NO_CHANGE}
     return {**told, "listing": listing} if params["rules"] else told
@@ -114,6 +117,8 @@ def _plan(params: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, list[s
 
 def _other_plan(path: str, plan: dict[str, Any]) -> bool:
     """Is another plan, or none, in the file? Counters make no other plan."""
+    if not consolidate.as_written(path):
+        return True
     try:
         there = consolidate.read(path)
     except PlanError:

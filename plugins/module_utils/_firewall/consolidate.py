@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -257,20 +258,55 @@ def digest(plan: dict[str, Any]) -> str:
     return hashlib.sha256(said.encode("utf-8")).hexdigest()
 
 
+def _own_folder(folder: str) -> str:
+    return os.path.join(folder, "plans")
+
+
 def default_path(folder: str, mark: str) -> str:
-    return os.path.join(folder, "plans", f"{mark}.json")
+    return os.path.join(_own_folder(folder), f"{mark}.json")
+
+
+def check_path(path: str, folder: str) -> None:
+    """Can a plan be written there? A folder that the user named has to be there. folder: of the journal. Raises PlanError."""
+    where = os.path.dirname(path)
+    if not os.path.isabs(path) or not os.path.basename(path) or (os.path.isdir(path) and not os.path.islink(path)):
+        raise PlanError(f"path: {path} must be the full path of a file")
+    if where == _own_folder(folder):
+        return
+    if not os.path.isdir(where):
+        raise PlanError(f"path: there is no folder {where}; make it first, or leave path out")
+    found = os.lstat(where)
+    if stat.S_ISLNK(found.st_mode) and found.st_uid != os.geteuid():
+        raise PlanError(f"path: {where} is a link that user {found.st_uid} made; give the path of a folder")
+
+
+def make_folder(path: str, folder: str) -> None:
+    """The collection's own folder of plans, private; one that the user named is not touched. Raises OSError."""
+    if os.path.dirname(path) == _own_folder(folder):
+        files.private_folder(_own_folder(folder))
 
 
 def write(path: str, plan: dict[str, Any]) -> None:
-    """Only root can read it. Raises OSError."""
-    files.private_folder(os.path.dirname(path))
+    """Only root can read it. A link in its place is replaced, not followed. Raises OSError."""
     files.write(path, json.dumps(plan, separators=(",", ":")).encode("utf-8") + b"\n")
+
+
+def as_written(path: str) -> bool:
+    """Is it a file such as ``write`` leaves, no link, and nobody else's?"""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def read(path: str) -> dict[str, Any]:
     """Raises PlanError for what is no plan of this version, or was changed since it was made."""
     try:
-        with open(path, "rb") as file:
+        # Not blocking: a pipe in its place would be waited for without an end.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise PlanError(f"path: {path} is no file")
             data = file.read(MAX_FILE + 1)
     except OSError as error:
         raise PlanError(f"path: {path}: {error.strerror}; make the plan with state: planned") from None

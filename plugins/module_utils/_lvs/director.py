@@ -73,7 +73,7 @@ def run(options: Options) -> dict[str, Any]:
     """The module's result. Raises Refused, state.StateError, lock.Busy, codec.Unreadable, netlink.NetlinkError."""
     if options.check:
         return _run(options)
-    files.private_folder(options.folder)
+    files.given_folder(options.folder)
     with lock.Lock(options.folder, "lvs_wrr", options.lock_wait):
         return _run(options)
 

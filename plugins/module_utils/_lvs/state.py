@@ -82,7 +82,7 @@ def save(folder: str, record: Record) -> None:
     """Raises StateError."""
     data = (json.dumps({**record.to_dict(), "written": round(time.time(), 3)}, indent=1) + "\n").encode("ascii")
     try:
-        files.private_folder(folder)
+        files.given_folder(folder)
         files.write(path_of(folder), data)
     except OSError as error:
         raise StateError(f"{path_of(folder)}: {error.strerror or error}; nothing was changed") from None

@@ -120,7 +120,7 @@ def write(folder: str, wanted: Table) -> list[dict[str, Any]]:
     moved: list[dict[str, Any]] = []
     for path, key, server, before, ramp in list(_due(folder, wanted)):
         if not moved:
-            files.private_folder(os.path.dirname(folder))
+            files.given_folder(os.path.dirname(folder))
             os.makedirs(folder, mode=0o755, exist_ok=True)
         data = value_of(server.weight).encode("ascii")
         files.write(target_of(path), data, 0o644)

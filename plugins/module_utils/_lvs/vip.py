@@ -129,7 +129,7 @@ def apply(present: bool, addresses: list[str], links: list[str], folder: str, ch
     if present and any(one.kind == "sysctl" for one in changes):
         # Written once: a second run must not take our own values for the originals.
         kept = {**{name: value for name, value in sysctls.items() if name not in originals}, **originals}
-        files.private_folder(folder)
+        files.given_folder(folder)
         files.write(path, json.dumps({"sysctls": kept}).encode("ascii"))
     for one in changes:
         _write(one)

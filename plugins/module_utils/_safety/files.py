@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -74,3 +75,17 @@ def private_folder(path: str) -> None:
         os.chmod(path, 0o700)
     if made:
         sync_folder(os.path.dirname(path))
+
+
+def given_folder(path: str) -> None:
+    """A folder that the user named: private when it is made here, left as it is when it is there. Raises OSError.
+
+    Others may look into it, since files are 0600; where they may write, they could put files of theirs in their place.
+    """
+    if not os.path.lexists(path):
+        private_folder(path)
+        return
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        why = "is no folder, belongs to another user, or others may write to it; name another one, or one that is not there yet"
+        raise PermissionError(errno.EPERM, why, path)
