@@ -21,6 +21,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_plan im
 
 TABLE = "netops_groups"
 _NAME = re.compile(r"\A[A-Za-z][A-Za-z0-9_-]{0,27}\Z")
+#: With 4 or 6 behind they are words of nft, which it takes for no name of a set.
+_WORDS = {"ip": "ip6", "icmpv": "icmpv6"}
 _PORT = re.compile(r"\A(tcp|udp|sctp)/([0-9]{1,5})(?:-([0-9]{1,5}))?\Z")
 #: Before the host's own filter chains (0), behind NAT of destinations (-100).
 _PRIORITY = -5
@@ -56,6 +58,11 @@ def parse(given: list[dict[str, Any]]) -> list[Group]:
         if not _NAME.match(name):
             raise SetsError(
                 f"group {name[:40]!r}: a name has letters, digits, - and _, starts with a letter, and has at most 28 characters"
+            )
+        if name in _WORDS:
+            raise SetsError(
+                f"group {name}: nft has a word {_WORDS[name]} of its own, which would be the name of a set of the group; "
+                f"every name but {' and '.join(_WORDS)} is allowed, such as {name}-hosts"
             )
         if any(name == other.name for other in groups):
             raise SetsError(f"group {name} is there twice")
