@@ -17,6 +17,8 @@ description:
   - A port that a group names is for the groups that name it, and nobody else. Ports that no group names are left alone. What a
     group with O(groups[].action=block) holds is refused.
   - The table only takes away. What other rules of the host refuse stays refused, and no rule, chain or set of others is touched.
+  - A port that M(netops.fleet.firewall_opening) opened stays open until its end when groups are declared, changed or taken back,
+    and RV(notes) says which. With O(state=absent) its rule goes with the table; other rules of the host decide then.
   - Connections that are established go on. Loopback is never restricted.
   - The table is first tried in a network namespace of its own. A plan under which the SSH connection that it came over could not
     be opened again is refused.
@@ -33,7 +35,9 @@ options:
     default: []
     suboptions:
       name:
-        description: Its name; its sets are called like it, with C(4) or C(6) behind.
+        description:
+          - Its name; its sets are called like it, with C(4) or C(6) behind. Letters, digits, C(-) and C(_), at most 28, the first
+            a letter. C(ip) and C(icmpv) are refused, since C(ip6) and C(icmpv6) are words of nft.
         type: str
         required: true
       addresses:

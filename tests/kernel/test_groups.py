@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import groups, groups_apply
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_plan import SetsError
+from ansible_collections.netops.fleet.plugins.module_utils._safety import nft_state
 from tests.kernel.conftest import Namespace
 
 _RUN = """
@@ -136,6 +137,20 @@ def test_each_address_reaches_what_its_groups_say(ns: Namespace, client: Namespa
 
 
 @pytest.mark.kernel
+def test_names_that_are_words_of_nft_with_4_or_6_behind_are_all_refused(ns: Namespace) -> None:
+    """Any other word of nft is a name like another."""
+    words = "ip icmpv icmp ipv inet tcp udp th l ll rt srh ct ether set map counter drop accept all nat a x hour day last quota"
+    for name in [*words.split(), "a-", "a_", "socket", "meta", "dst", "hbh", "frag", "sack", "comment", "elements", "type"]:
+        given = {"name": name, "addresses": ["192.0.2.1", "2001:db8::1"], "ports": ["tcp/22"], "action": "allow"}
+        try:
+            text = groups.text(groups.parse([given]))
+        except SetsError:
+            assert name in ("ip", "icmpv")
+            continue
+        assert ns.run(["nft", "-c", "-f", "-"], input=text, check=False).returncode == 0, name
+
+
+@pytest.mark.kernel
 def test_who_would_be_locked_out() -> None:
     parsed = groups.parse([{"addresses": [], "ports": [], "action": "allow", **one} for one in GROUPS])
     assert groups.refused(parsed, "192.0.2.1", 22) == "" and groups.refused(parsed, "192.0.2.30", 22) == ""
@@ -175,6 +190,96 @@ def test_nobody_confirms_and_the_host_is_as_before(ns: Namespace, run: Callable[
     assert ns.run(["nft", "list", "ruleset"]).stdout == before
 
 
+_OPEN = """
+import json, sys
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import opening
+params = {name: spec.get("default") for name, spec in opening.ARGUMENTS.items()} | json.loads(sys.argv[2])
+print(json.dumps(opening.run(params, False, sys.argv[1])))
+"""
+_OUTSIDE = "192.0.2.99"
+
+
+def opens(ns: Namespace, folder: Path, port: str, **given: Any) -> None:
+    assert ns.python_json(_OPEN, str(folder / "journal"), json.dumps({"port": port, **given}))["changed"]
+
+
+def reaches(client: Namespace, *ports: int) -> list[bool]:
+    """From an address in no group."""
+    given = json.dumps([(_OUTSIDE, "192.0.2.200", port) for port in ports])
+    found: list[bool] = json.loads(client.python(_TRY, given).stdout)
+    return found
+
+
+def chain(ns: Namespace) -> list[str]:
+    """Its rules in their order."""
+    listed = ns.run(["nft", "-s", "list", "chain", "inet", "netops_groups", "input"]).stdout
+    return [line.strip() for line in listed.splitlines()[3:-2]]
+
+
+@pytest.mark.kernel
+def test_what_is_open_for_a_while_stays_open_when_groups_change(
+    ns: Namespace, client: Namespace, run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run(groups=GROUPS)
+    assert reaches(client, 22, 9101) == [False, False]
+    opens(ns, tmp_path, "tcp/9101", source=_OUTSIDE)
+    opens(ns, tmp_path, "tcp/22")
+    ended = 'tcp dport 9100 meta time < 1000 accept comment "netops.fleet opening tcp/9100 from any until 1000"'
+    ns.run(["nft", "insert rule inet netops_groups input " + ended])
+    before = chain(ns)
+    wished = run(check=True, groups=GROUPS[:1])
+    assert chain(ns) == before
+    done = run(groups=GROUPS[:1])
+    assert done["changed"] and done["notes"] == wished["notes"]
+    assert [note.split(",")[0] for note in done["notes"]] == [
+        "the opening tcp/22 from any",
+        f"the opening tcp/9101 from {_OUTSIDE}/32",
+    ]
+    assert chain(ns)[:2] == before[1:3], "with their ends, first, in their order; what has ended is gone"
+    assert "opening" not in "".join(chain(ns)[2:]) and reaches(client, 22, 9100) == [True, False]
+    assert not run(groups=GROUPS[:1])["changed"]
+    opens(ns, tmp_path, "tcp/22", state="closed")
+    assert run(groups=GROUPS)["changed"] and reaches(client, 22, 9101) == [False, True]
+    done = run(state="absent")
+    assert done["changed"] and "loses its rule in this table, which goes" in done["notes"][0]
+
+
+@pytest.mark.kernel
+def test_the_way_back_opens_and_closes_no_port(
+    ns: Namespace, client: Namespace, run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run(groups=GROUPS)
+    opens(ns, tmp_path, "tcp/22")
+    done = run(groups=GROUPS[:2], deadman=600)
+    opens(ns, tmp_path, "tcp/22", state="closed")
+    opens(ns, tmp_path, "tcp/9101")
+    assert reaches(client, 22, 9101) == [False, True]
+    marker = tmp_path / "journal" / "deadman.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "uptime": 0}))  # its time has come
+    ns.run(["python3", str(tmp_path / "journal" / "journal.pyz"), "--folder", str(tmp_path / "journal"), "expire"])
+    assert done["change"] and "everywhere" in ns.run(["nft", "list", "ruleset"]).stdout
+    assert reaches(client, 22, 9101) == [False, True]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("tool", ["nft", "iptables"])
+def test_groups_that_are_new_close_nothing_before_its_time(
+    ns: Namespace, client: Namespace, run: Callable[..., dict[str, Any]], tmp_path: Path, tool: str
+) -> None:
+    if tool == "nft":
+        chain_of = "chain input { type filter hook input priority 0; policy drop; ct state established accept; }"
+        ns.run(["nft", "-f", "-"], input=f"table inet filter {{ {chain_of}; }}")
+    else:
+        ns.run(["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "9101", "-j", "DROP"])
+    opens(ns, tmp_path, "tcp/9101")
+    assert reaches(client, 9101) == [True]
+    done = run(groups=GROUPS)
+    assert done["changed"] and "the opening tcp/9101 from any" in done["notes"][0]
+    assert reaches(client, 22, 9101) == [False, True]
+    opens(ns, tmp_path, "tcp/9101", state="closed")
+    assert reaches(client, 9101) == [False] and "opening" not in ns.run(["nft", "list", "ruleset"]).stdout
+
+
 @pytest.mark.kernel
 def test_a_table_that_went_without_confirmation_is_there_again(
     ns: Namespace, run: Callable[..., dict[str, Any]], tmp_path: Path
@@ -197,11 +302,28 @@ def test_table_of_somebody_else_is_refused(ns: Namespace, run: Callable[..., dic
     assert "was not made by this collection" in run(groups=GROUPS)["error"]
 
 
+def test_an_address_with_the_comment_of_an_opening_is_no_opening() -> None:
+    comment = "netops.fleet opening tcp/22 from any until 99999999999"
+    given = {"name": "a", "addresses": [f'192.0.2.1 comment "{comment}"'], "ports": ["tcp/22"], "action": "allow"}
+    text = groups.text(groups.parse([given]))
+    assert nft_state.opened(text) == [] and nft_state.steady(text) == text and "192.0.2.1" in text
+
+
+def test_the_end_of_an_opening_is_not_read_from_local_time() -> None:
+    rule = 'tcp dport 22 meta time < "2099-10-25 02:30:00" counter packets 3 bytes 180 accept comment "netops.fleet opening '
+    text = f'table inet t {{\n\tchain input {{\n\t\t{rule}tcp/22 from any until 4096579800"\n\t}}\n}}\n'
+    (found,) = nft_state.opened(text)
+    assert (found.chain, found.port, found.until) == ("input", "tcp/22 from any", 4096579800)
+    assert "meta time < 4096579800 counter packets 3 bytes 180 accept" in found.rule
+
+
 @pytest.mark.parametrize(
     ("group", "says"),
     [
         ({"name": "1st", "ports": ["tcp/22"]}, "starts with a letter"),
         ({"name": "a; flush", "ports": ["tcp/22"]}, "starts with a letter"),
+        ({"name": "ip", "ports": ["tcp/22"]}, "group ip: nft has a word ip6 of its own"),
+        ({"name": "icmpv", "ports": ["tcp/22"]}, "group icmpv: nft has a word icmpv6 of its own"),
         ({"name": "a", "ports": ["22"]}, "a port is like tcp/22"),
         ({"name": "a", "ports": ["tcp/70000"]}, "a port is like"),
         ({"name": "a", "ports": ["tcp/0"]}, "a port is like"),

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import groups, nft_kernel, persist
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import groups, nft_kernel, opening, persist, read
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.set_plan import SetsError
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, netns
 from ansible_collections.netops.fleet.plugins.module_utils._safety import change, connection, journal, lock, nft_state
 from ansible_collections.netops.fleet.plugins.module_utils._safety.change import Difference
+from ansible_collections.netops.fleet.plugins.module_utils._safety.nft_state import Opened
 from ansible_collections.netops.fleet.plugins.module_utils._safety.objects import Object
 
 OWNER = "firewall_groups"
@@ -115,13 +117,33 @@ def _study(params: dict[str, Any], wanted: list[groups.Group], found: journal.Jo
             )
         entry = found.live.get(TARGET)
         release = after is None and entry is not None and entry.original is None
-        write = partial(nft_state.put_table, _NAME, {"text": text} if text else None)
+        more = _open_elsewhere() if before is None else []
+        work.notes += _told(more if before is None else nft_state.opened(before["text"]), stays=bool(text))
+        write = partial(nft_state.put_table, _NAME, {"text": text} if text else None, more)
         work.changes.append(Difference(TARGET, before, after, cuts=True, release=release, write=write))
     if params["persist"]:
         boot = persist.plan("nft", _NAME, f"add table {_NAME}\ndelete table {_NAME}\n{text}" if text else None)
         work.changes += boot.changes
-        work.boot, work.notes = bool(boot.changes), boot.notes
+        work.boot = bool(boot.changes)
+        work.notes += boot.notes
     return work
+
+
+def _open_elsewhere() -> list[Opened]:
+    """Ports that are open for a while: the new table must not close them before their time."""
+    found = opening.everywhere(read.read(elements=False).data)
+    return [Opened("input", opening.nft_rule(one), f"{one.protocol}/{one.port} from {one.source}", one.until) for one in found]
+
+
+def _told(running: list[Opened], stays: bool) -> list[str]:
+    """What becomes of ports that are open for a while."""
+    what = (
+        "stays open: its rule stands first in the new table too"
+        if stays
+        else "loses its rule in this table, which goes; it stays open where other chains have one, and other rules decide then"
+    )
+    ends = [time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one.until)) for one in running]
+    return [f"the opening {one.port}, until {end} UTC, {what}" for one, end in zip(running, ends)]
 
 
 def _tried(text: str) -> str:

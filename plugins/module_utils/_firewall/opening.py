@@ -115,6 +115,17 @@ def places(ruleset: Ruleset, opening: Opening) -> tuple[list[Chain], list[str]]:
     return found, sorted(set(notes))
 
 
+def everywhere(ruleset: Ruleset) -> list[Opening]:
+    """What is open now, each port once, with the end that is last."""
+    found: dict[tuple[str, int, str], Opening] = {}
+    for rule in ruleset.rules:
+        one = Opening.of(rule)
+        if one is not None and one.until > time.time():
+            key = (one.protocol, one.port, one.source)
+            found[key] = max(one, found.get(key, one), key=lambda each: each.until)
+    return [found[key] for key in sorted(found)]
+
+
 def _may_refuse(ruleset: Ruleset, chain: Chain) -> bool:
     """Not with policy accept and nothing but the collection's own openings and plain accepts in it."""
     if chain.policy == "drop":
@@ -184,7 +195,7 @@ def _put_in(chains: list[Chain], opening: Opening) -> None:
     native = [chain for chain in chains if chain.backend == NFT]
     try:
         if native:
-            nft_state.transaction("".join(f"insert rule {_at(one)} {_nft_rule(opening)}\n" for one in native))
+            nft_state.transaction("".join(f"insert rule {_at(one)} {nft_rule(opening)}\n" for one in native))
         for chain in chains:
             if chain.backend != NFT:
                 _iptables(chain, ["-I", chain.name, "1"], opening)
@@ -203,7 +214,7 @@ def _at(chain: Chain) -> str:
     return f"{chain.family} {chain.table} {chain.name}"
 
 
-def _nft_rule(opening: Opening) -> str:
+def nft_rule(opening: Opening) -> str:
     source = "" if opening.source == "any" else f"{'ip6' if ':' in opening.source else 'ip'} saddr {opening.source} "
     match = f"{source}{opening.protocol} dport {opening.port} meta time < {opening.until}"
     return f'{match} counter accept comment "{opening.comment}"'

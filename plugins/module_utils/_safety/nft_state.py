@@ -15,7 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import command, modules
@@ -24,6 +26,10 @@ _MOVING = re.compile(r" packets \d+ bytes \d+")
 _ELEMENTS = re.compile(r"elements = \{.*?\}", re.DOTALL)
 #: What the comment of a rule begins with that opens a port for a while.
 OPENING = "netops.fleet opening "
+#: A whole rule; an element may have such a comment too.
+_OPENED = re.compile(rf'\baccept comment "{OPENING}([^"]+) until (\d+)"\s*\Z')
+_OPEN_END = re.compile(r'\bmeta time < "[^"]*"')
+_CHAIN = re.compile(r"\A\s*chain (\S+) \{")
 #: nft needs so many seconds for a set of a million.
 TIMEOUT = 300.0
 
@@ -109,7 +115,12 @@ def table_digest(text: str) -> str:
 
 def steady(text: str) -> str:
     """A listing without what changes by itself: counters, and ports that are open for a while."""
-    return "".join(line for line in _MOVING.sub("", text).splitlines(keepends=True) if OPENING not in line)
+    return _shut(_MOVING.sub("", text))
+
+
+def _shut(text: str) -> str:
+    """Without the rules of ports that are open for a while."""
+    return "".join(line for line in text.splitlines(keepends=True) if not _OPENED.search(line))
 
 
 def put_set(name: str, state: dict[str, Any] | None) -> None:
@@ -131,9 +142,44 @@ def _definition(text: str) -> list[str]:
     return [line.strip() for line in _ELEMENTS.sub("", text).splitlines() if line.strip()]
 
 
-def put_table(name: str, state: dict[str, Any] | None) -> None:
+@dataclass(frozen=True)
+class Opened:
+    """A port that is open for a while. rule: in nft's words. port: like "tcp/22 from any". until: seconds since the epoch."""
+
+    chain: str
+    rule: str
+    port: str
+    until: int
+
+
+def opened(text: str) -> list[Opened]:
+    """What is still open by the rules of a table that nft listed, in their order."""
+    found, chain, now = [], "", time.time()
+    for line in text.splitlines():
+        start, open_for = _CHAIN.match(line), _OPENED.search(line)
+        chain = start[1] if start else chain
+        if open_for and int(open_for[2]) > now:
+            # nft lists the end in local time, which one hour of the year names twice.
+            rule = _OPEN_END.sub(f"meta time < {open_for[2]}", line.strip())
+            found.append(Opened(chain, rule, open_for[1], int(open_for[2])))
+    return found
+
+
+def put_table(name: str, state: dict[str, Any] | None, more: Iterable[Opened] = ()) -> None:
+    """What is open now by a rule of the table stays open, and what was closed since it was captured stays closed.
+
+    more: what is to be open by a rule of it besides.
+    """
     # Made first, so that removing it never fails; all in one transaction.
-    transaction(f"add table {name}\ndelete table {name}\n{'' if state is None else state['text']}")
+    head = f"add table {name}\ndelete table {name}\n"
+    if state is None:
+        transaction(head)
+        return
+    there = listed("table", name)
+    chains = {found[1] for found in map(_CHAIN.match, state["text"].splitlines()) if found}
+    running = [*more, *opened(state["text"] if there is None else there)]
+    rules = [f"insert rule {name} {one.chain} {one.rule}\n" for one in running[::-1] if one.chain in chains]
+    transaction("".join([head, _shut(state["text"]), *rules]))
 
 
 def same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
