@@ -81,6 +81,60 @@ def test_what_was_not_read_is_not_excluded() -> None:
     assert "packet filter" not in told["text"].split("Excluded: ")[1].split(".")[0]
 
 
+def partial(section: str, *gaps: tuple[str, str]) -> list[dict[str, Any]]:
+    told = [{"what": what, "why": why} for what, why in gaps]
+    return [*(one for one in READ if one["section"] != section), {"section": section, "status": "partial", "gaps": told}]
+
+
+@pytest.mark.parametrize(
+    ("symptom", "section", "gap", "step"),
+    [
+        ("firewall", "hooks", ("hooks.programs", "listing programs is not permitted"), "hooks"),
+        ("loss", "drops", ("drops.tcp", "not permitted"), "kernel drops"),
+        ("latency", "sockets", ("sockets.tcp4", "sock_diag: not permitted"), "concurrency"),
+        ("dns", "names", ("names.lookups", "8 of 9 servers asked"), "name servers"),
+    ],
+)
+def test_a_step_read_in_part_is_not_excluded(symptom: str, section: str, gap: tuple[str, str], step: str) -> None:
+    told = symptoms.answer(symptom, [], partial(section, gap))
+    assert told is not None and told["verdict"] == "unknown"
+    excluded, doubts = told["text"].split("Could not be told: ")
+    assert step not in excluded.split("Excluded: ")[1].split(", ")
+    assert f"{step}: " in doubts and gap[1] in doubts
+
+
+@pytest.mark.parametrize(
+    ("symptom", "section", "gap"),
+    [
+        ("latency", "sockets", ("sockets.process", "1 of 4 listeners: no process seen that holds them")),
+        ("latency", "neighbours", ("neighbours.ipv4.kept", "1000 of 2000 entries kept")),
+        ("loss", "drops", ("drops.softnet.scope", "these counters are the whole machine's")),
+        ("firewall", "hooks", ("hooks.owners", "2 links are held by what cannot be seen from here")),
+        ("nic", "sysctls", ("sysctls.links", "settings of 64 of 80 links read")),
+    ],
+)
+def test_a_gap_that_leaves_no_cause_out_is_no_doubt(symptom: str, section: str, gap: tuple[str, str]) -> None:
+    told = symptoms.answer(symptom, [], partial(section, gap))
+    assert told is not None and told["verdict"] == "open", told
+
+
+def test_a_slow_mesh_answers_who_asks_for_latency_and_nobody_else() -> None:
+    read = [*READ, {"section": "mesh", "status": "ok", "gaps": []}]
+    slow = finding("mesh-host-bad", "info")
+    slow["data"]["trouble"] = "slow"
+    told = symptoms.answer("latency", [slow], read)
+    assert told is not None and told["verdict"] == "blocked" and "mesh-host-bad" in told["text"]
+    assert {"step": "between the hosts", "result": "bad", "detail": "summary of mesh-host-bad"} in told["steps"]
+    told = symptoms.answer("loss", [slow], read)
+    assert told is not None and told["verdict"] == "open"
+    # What is a fault for certain goes before what may be another site.
+    told = symptoms.answer("latency", [finding("cpu-starved"), slow], read)
+    assert told is not None and "cpu-starved" in told["text"]
+    lossy = {**slow, "data": {"trouble": "loss"}}
+    told = symptoms.answer("latency", [lossy], read)
+    assert told is not None and told["verdict"] == "open"
+
+
 def test_every_finding_of_a_flow_exists() -> None:
     known = set(findings_in_code())
     steps = {step for flow in symptoms.FLOWS.values() for step in flow}

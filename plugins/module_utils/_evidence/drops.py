@@ -250,7 +250,7 @@ def _softnet(snapshot: Snapshot) -> None:
         return
     snapshot.layers["softnet"] = softnet_table(content)
     if not procfs.initial_network():
-        _gap(snapshot, "softnet", "these counters are the whole machine's, not this network namespace's")
+        _gap(snapshot, "softnet.scope", "these counters are the whole machine's, not this network namespace's")
 
 
 def softnet_table(content: str) -> dict[str, int]:

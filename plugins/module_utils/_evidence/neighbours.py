@@ -64,5 +64,5 @@ def read(limit: int = LIMIT) -> Section:
         except OSError as error:
             section.gap(what, f"rtnetlink: {procfs.reason(error)}")
         if left:
-            section.gap(what, f"{kept} of {kept + left} entries kept: failed and incomplete ones come first")
+            section.gap(f"{what}.kept", f"{kept} of {kept + left} entries kept: failed and incomplete ones come first")
     return section

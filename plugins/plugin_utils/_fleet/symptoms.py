@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
@@ -21,12 +21,46 @@ class Step:
     ids: tuple[str, ...]
     #: Looked at only where its evidence was asked for.
     optional: bool = False
+    #: Ids of notes (severity info) that answer this step as well: what is no fault by itself and yet is what was asked.
+    notes: tuple[str, ...] = ()
 
     def has(self, finding: dict[str, Any]) -> bool:
         """Is the finding, or what it brings about, an answer to this step?"""
         told = [finding["id"], *(str(one.get("id")) for one in (finding.get("data") or {}).get("consequences") or [])]
         return any(name == one or (one.endswith("-") and name.startswith(one)) for name in told for one in self.ids)
 
+    def answered_by(self, finding: dict[str, Any]) -> bool:
+        """Does the finding answer this step: by its severity, or as a note that says what was asked?"""
+        return self.has(finding) and (finding["severity"] != "info" or _name(finding) in self.notes)
+
+
+def _name(finding: dict[str, Any]) -> str:
+    """The finding's id; of what a mesh says with its trouble: ``mesh-host-bad slow``."""
+    trouble = (finding.get("data") or {}).get("trouble")
+    return f"{finding['id']} {trouble}" if trouble else str(finding["id"])
+
+
+_SEVERITIES = ("critical", "warning", "info")
+#: Gaps that leave no cause out: who holds an object, a number that is not this host's alone, the end of a list that begins with
+#: what is broken, a default that the system itself falls back to, settings beside the judged ones.
+_HARMLESS = frozenset(
+    {
+        "drops.softnet.scope",
+        "drops.socket",
+        "hooks.owners",
+        "hooks.pins",
+        "links.driver",
+        "mesh.clock",
+        "names.nsswitch",
+        "names.servers",
+        "neighbours.ipv4.kept",
+        "neighbours.ipv6.kept",
+        "owners",
+        "sockets.process",
+        "sockets.udp.v6only",
+        "sysctls.links",
+    }
+)
 
 _LINK = Step("link", ("links",), ("interface-", "link-", "nic-fault", "optical-", "rdma-"))
 _NEIGHBOURS = Step("neighbours", ("neighbours",), ("neighbour-", "address-duplicate", "mac-duplicate"))
@@ -35,6 +69,8 @@ _TUNNELS = Step("tunnels and overlays", ("tunnels", "links", "drops"), ("ipsec-"
 _MTU = Step("MTU", ("links",), ("mtu-",))
 _REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-", "hop-"))
 _MESH = Step("between the hosts", ("mesh",), ("mesh-",), optional=True)
+#: A long round trip may be another site and is a note; who asks for latency is told.
+_MESH_SLOW = replace(_MESH, notes=tuple(f"{name} slow" for name in ("mesh-host-bad", "mesh-pair-bad", "mesh-group-bad")))
 _RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree", "nat-"))
 _HOOKS = Step("hooks", ("hooks",), ("bpf-",))
 _TRACKING = Step("connection tracking", ("conntrack",), ("conntrack-",))
@@ -62,7 +98,7 @@ _POLICIES = Step("network policies", ("network_policies",), ("network-policy-",)
 FLOWS: dict[str, tuple[Step, ...]] = {
     "port": (),
     "pair": (),
-    "latency": (_REACH, _MESH, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _DROPS, _HOST, _SETTINGS),
+    "latency": (_REACH, _MESH_SLOW, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _DROPS, _HOST, _SETTINGS),
     "pods": (
         _LINK,
         _MESH,
@@ -96,12 +132,12 @@ def answer(symptom: str, findings: list[dict[str, Any]], coverage: list[dict[str
         return None
     known = {str(one["section"]): one for one in coverage}
     flow = tuple(step for step in flow if not step.optional or step.sections[0] in known)
-    serious = [one for one in findings if one["severity"] != "info"]
-    steps = [_step(step, serious, known) for step in flow]
+    telling = [one for one in findings if any(step.answered_by(one) for step in flow)]
+    steps = [_step(step, telling, known) for step in flow]
     # The worst finding is the answer; the order of the steps decides among those equally bad.
-    answers = [(one, place) for place, step in enumerate(flow) for one in serious[:200] if step.has(one)]
+    answers = [(one, place) for place, step in enumerate(flow) for one in telling[:200] if step.answered_by(one)]
     if answers:
-        worst = min(answers, key=lambda item: (item[0]["severity"] != "critical", item[1], serious.index(item[0])))[0]
+        worst = min(answers, key=lambda item: (_SEVERITIES.index(item[0]["severity"]), item[1], telling.index(item[0])))[0]
         return {"verdict": "blocked", "text": f"{symptom}: {clean(worst['summary'], 600)}", "steps": steps}
     excluded = ", ".join(step["step"] for step in steps if step["result"] == "ok")
     doubts = "; ".join(f"{step['step']}: {step['detail']}" for step in steps if step["result"] == "unknown")
@@ -112,7 +148,7 @@ def answer(symptom: str, findings: list[dict[str, Any]], coverage: list[dict[str
 
 
 def _step(step: Step, findings: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    told = next((one for one in findings if step.has(one)), None)
+    told = next((one for one in findings if step.answered_by(one)), None)
     if told is not None:
         return {"step": step.name, "result": "bad", "detail": clean(told["summary"], 600)}
     gaps = []
@@ -123,6 +159,9 @@ def _step(step: Step, findings: list[dict[str, Any]], known: dict[str, dict[str,
         elif cover["status"] == "failed" or (cover["status"] == "skipped" and section == step.sections[0]):
             why = next((str(gap.get("why")) for gap in cover.get("gaps") or []), cover["status"])
             gaps.append(f"{section}: {clean(why, 200)}")
+        elif section == step.sections[0]:
+            left = [gap for gap in cover.get("gaps") or [] if str(gap.get("what")) not in _HARMLESS]
+            gaps += [clean(f"{gap.get('what')}: {gap.get('why')}", 200) for gap in left[:2]]
     if gaps:
         return {"step": step.name, "result": "unknown", "detail": "; ".join(gaps)}
     return {"step": step.name, "result": "ok", "detail": "nothing found"}
