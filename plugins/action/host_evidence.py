@@ -26,6 +26,7 @@ _MODULE = "netops.fleet.host_evidence"
 _FROM_VARIABLES = (
     *(
         "target",
+        "symptom",
         "window",
         "names",
         "ping",

@@ -32,6 +32,13 @@ options:
       - The traffic the diagnosis is about.
       - V(tcp/1678) is a service on this host. V(tcp/192.0.2.7:443) or V(tcp/[2001:db8::7]:443) is one it must reach.
     type: str
+  symptom:
+    description:
+      - What is seen. With V(latency) the way to the O(target) elsewhere and to the addresses of O(ping), four ways at most, is
+        traced hop by hop, to name the hop from which on it takes longer or loses packets.
+      - The others change nothing here; the report reads them.
+    type: str
+    choices: [port, pair, latency, pods, dns, firewall, nic, loss]
   window:
     description: Seconds over which counters are compared.
     type: float

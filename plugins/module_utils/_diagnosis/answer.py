@@ -152,7 +152,7 @@ def _reachability(facts: Facts) -> dict[str, Any]:
             "reachability", OK, "the default gateway is not known to be dead" if _gateways(facts) else "no default gateway to ask"
         )
     place = shown_address(target.address, target.port)
-    tried = [one for one in facts.items("probes") if one.get("target") == place and not one.get("peer")]
+    tried = [one for one in facts.probes(target.proto) if one.get("target") == place and not one.get("peer")]
     if not tried:
         return _step("reachability", DOUBT, "no probe was made")
     bad = next((one for one in tried if one.get("status") not in PASSED), None)

@@ -34,6 +34,9 @@ _MAX_WINDOW = 300.0
 #: Peers towards which the size of packets is tried.
 _MTU_PEERS = 2
 
+#: Kind of probe -> statuses that say that it could not be made here.
+_UNTRIED = {"ping": ("error",), "path": ("error", "prohibited")}
+
 _HTTP: dict[str, Any] = {
     "url": {"type": "str", "required": True},
     "method": {"type": "str", "choices": ["GET", "POST"], "default": "GET"},
@@ -43,12 +46,18 @@ _HTTP: dict[str, Any] = {
     "contains": {"type": "str"},
     "validate_certs": {"type": "bool", "default": True},
 }
+#: What may be seen, as the controller's symptoms name it; the host only looks closer for some.
+SYMPTOMS = ("port", "pair", "latency", "pods", "dns", "firewall", "nic", "loss")
+#: Ways that are traced where latency is asked about. More at once, and the first router, which answers a host about once a
+#: second behind a burst of six, is silent for most.
+_PATHS = 4
 _PEER: dict[str, Any] = {"host": {"type": "str", "required": True}, "address": {"type": "str", "required": True}}
 
 #: The argument spec of the module; its documentation stands in plugins/modules/host_evidence.py.
 ARGUMENTS: dict[str, Any] = {
     "run": {"type": "path"},
     "target": {"type": "str"},
+    "symptom": {"type": "str", "choices": list(SYMPTOMS)},
     "window": {"type": "float", "default": 2.0},
     "names": {"type": "list", "elements": "str", "default": []},
     "ping": {"type": "list", "elements": "str", "default": []},
@@ -70,6 +79,7 @@ class Options:
     """What one collection is asked for; units as in the module's documentation."""
 
     target: targets.Target | None = None
+    symptom: str | None = None
     window: float = 2.0
     names: list[str] = field(default_factory=list)
     ping: list[str] = field(default_factory=list)
@@ -92,6 +102,7 @@ class Options:
             raise targets.TargetError(f"probe_timeout is {timeout}; allowed are 0.05 to 30 seconds")
         return cls(
             target=targets.parse(params["target"]) if params.get("target") else None,
+            symptom=params.get("symptom"),
             window=window,
             names=list(params["names"]),
             ping=list(params["ping"]),
@@ -179,13 +190,17 @@ def _read(found: _Collection, options: Options) -> model.Ruleset | None:
     try:
         kept: list[model.Ruleset] = []
         readers = {"firewall": lambda: _rules(options, kept), **_network_readers(options)}
+        # What takes the processor meanwhile would pass for a slow way.
+        late = readers.pop("probes", None) if options.symptom == "latency" else None
         waiting = [_Background(found, name, reader) for name, reader in readers.items()]
         _read_kernel(found, options)
         listeners = (found.sections.get("sockets") or {}).get("listeners") or []
         machine.watch(load, listeners)
         for background in waiting:
             background.finish()
-        if "probes" not in readers:
+        if late is not None:
+            found.read("probes", late)
+        elif "probes" not in readers:
             found.skip("probes", "no probe was asked for")
         time.sleep(max(0.0, begun + options.window - time.monotonic()))
     finally:
@@ -233,7 +248,6 @@ def _network_readers(options: Options) -> dict[str, Callable[[], Section]]:
         kubernetes,
         names,
         physical,
-        probes,
     )
 
     timeout = options.probe_timeout
@@ -244,11 +258,8 @@ def _network_readers(options: Options) -> dict[str, Callable[[], Section]]:
         "physical": physical.read,
         "installed": installed.read,
     }
-    wanted = _probes(options)
-    if wanted:
-        readers["probes"] = lambda: _probed(
-            probes.run([one for one, _peer in wanted], 4 * timeout), [peer for _one, peer in wanted]
-        )
+    if _probes(options):
+        readers["probes"] = lambda: _probe(options)
     if options.mesh:
         from ansible_collections.netops.fleet.plugins.module_utils._evidence import mesh
 
@@ -277,6 +288,52 @@ def _probes(options: Options) -> list[tuple[dict[str, Any], str | None]]:
     return wanted
 
 
+def _probe(options: Options) -> Section:
+    """Everything that was asked for at the same time, then the ways."""
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence import probes
+
+    wanted = _probes(options)
+    section = probes.run([one for one, _peer in wanted], 4 * options.probe_timeout)
+    paths = _paths(options)
+    if paths:
+        traced = _traced(paths)
+        section.data += traced.data
+        section.gaps += traced.gaps
+    return _probed(section, [peer for _one, peer in wanted])
+
+
+def _traced(paths: list[dict[str, Any]]) -> Section:
+    """The ways; one with a step of latency is traced again, and the smaller step counts: a pause of this host is none."""
+    from ansible_collections.netops.fleet.plugins.module_utils._evidence import probes
+
+    def step(result: dict[str, Any]) -> float:
+        return float((result.get("jump") or {"by_ms": 0.0})["by_ms"])
+
+    section = probes.run(paths, paths[0]["timeout"])
+    again = [number for number, one in enumerate(section.data) if one.get("jump")]
+    if again:
+        second = probes.run([paths[number] for number in again], paths[0]["timeout"])
+        for number, result in zip(again, second.data):
+            if result.get("reached"):
+                section.data[number] = min(section.data[number], result, key=step)
+    return section
+
+
+def _paths(options: Options) -> list[dict[str, Any]]:
+    """The ways to trace: where latency is asked about, to the target elsewhere and to what is pinged."""
+    if options.symptom != "latency":
+        return []
+    bounds = {"kind": "path", "wait": options.probe_timeout, "timeout": 2 * options.probe_timeout + 1}
+    wanted: dict[str, dict[str, Any]] = {}
+    target = options.target
+    if target is not None and target.address is not None:
+        way = {"way": "tcp", "port": target.port} if target.proto == "tcp" else {"way": "icmp"}
+        wanted[target.address] = {**bounds, **way, "target": target.address}
+    for address in options.ping:
+        wanted.setdefault(address, {**bounds, "way": "icmp", "target": address})
+    return list(wanted.values())[:_PATHS]
+
+
 def _mesh_ports(target: targets.Target | None) -> tuple[int, ...]:
     """TCP ports that show that a peer without echo replies is there."""
     own = target is not None and target.proto == "tcp" and target.address is None
@@ -293,6 +350,10 @@ def _probed(section: Section, peers: list[str | None]) -> Section:
     for result, peer in zip(section.data, peers):
         if peer is not None:
             result["peer"] = peer
+    for result in section.data:
+        # No finding is made of these: what was not tried is not excluded.
+        if result["kind"] in _UNTRIED and result["status"] in _UNTRIED[result["kind"]]:
+            section.gap(f"probes.{result['kind']}", f"{result['target']}: {result['detail']}"[:300])
     return section
 
 

@@ -65,26 +65,27 @@ def _answers(facts: Facts, probe: dict[str, Any]) -> list[Finding]:
             )
         ]
     routers = passed(given[0])
-    near = _near(facts, address)
-    if not near or not routers or facts.own(address):
+    within = near(facts, address)
+    if not within or not routers or facts.own(address):
         return []
     return [
         _finding(
             address,
             "likely",
             "info",
-            f"{address} is in the subnet of {near}, yet its answers passed {routers} router(s): somebody else answers for it.",
-            [said, f"{address} is in the subnet of {near}"],
+            f"{address} is in the subnet of {within}, yet its answers passed {routers} router(s): somebody else answers for it.",
+            [said, f"{address} is in the subnet of {within}"],
             [
                 f"ip neigh show to {word(address)}",
                 "# whose link-layer address is that? proxy ARP, or a wrong prefix",
             ],
-            {"address": address, "dev": near},
+            {"address": address, "dev": within},
         )
     ]
 
 
-def _near(facts: Facts, address: str) -> str | None:
+def near(facts: Facts, address: str) -> str | None:
+    """The link in whose subnet the address is; None for one behind a router, and for a name."""
     try:
         number = ipaddress.ip_address(address)
     except ValueError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import tls
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import delays, tls
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, shown_address
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
@@ -28,7 +28,7 @@ MEANING = {
 
 
 def find(facts: Facts) -> list[Finding]:
-    return pings(facts) + https(facts) + remote_target(facts) + mtus(facts)
+    return pings(facts) + https(facts) + remote_target(facts) + mtus(facts) + delays.find(facts)
 
 
 def pings(facts: Facts) -> list[Finding]:

@@ -264,7 +264,8 @@ def _answered(evidence: dict[str, Any]) -> bool:
     target = evidence["target"]
     place = shown_address(target["address"], target.get("port"))
     probes = evidence["sections"].get("probes") or []
-    return any(one.get("target") == place and not one.get("peer") and one.get("status") == "ok" for one in probes)
+    asked = [one for one in probes if one.get("kind") == target["proto"] and one.get("target") == place and not one.get("peer")]
+    return any(one.get("status") == "ok" for one in asked)
 
 
 def _fix(side: policy.Side, asked: policy.Question, own: dict[str, Any]) -> list[str]:
