@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -179,3 +180,41 @@ def test_the_program_that_reserves_pages_at_boot_runs(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     told = ["<4>/sys/none: this kernel does not have it", "<4>/sys/none/a: No such file or directory"]
     assert done.stdout.splitlines() == told
+
+
+def test_what_was_given_back_is_known_after_folding(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old change that set it is of no use any more; the young one that gave it back can be taken back alone."""
+    file = tmp_path / "file"
+    for number in range(30):
+        change(folder, file, f"{number}", LONG_AGO + number)
+    monkeypatch.setenv(journal.RUN, "7-1")
+    monkeypatch.setattr(journal, "MAX_JOURNAL", 100)
+    found, target = Journal(folder), Object("file", str(file))
+    name = found.begin("test", [(target, capture(target), None)])
+    put(target, None)
+    found.done(name, [target])
+    found = Journal(folder)
+    assert [one.folded for one in found.changes] == [True, False] and found.live == {} and found.revocable() == [name]
+    rollback.undo(found, [name])
+    assert file.read_text() == "29" and not found.in_force(name) and found.revocable() == []
+
+
+def test_a_full_disk_leaves_no_half_of_a_change(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is as it was before: nothing of a change that never began, and the next one is whole."""
+    change(folder, tmp_path / "one", "x")
+    found = Journal(folder)
+    before = Path(found.path).read_bytes()
+    write = os.write
+
+    def short(descriptor: int, data: bytes) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:100])
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(JournalError, match="No space left on device"):
+        found.begin("test", [(Object("file", str(tmp_path / "two")), None, file_state("x"))])
+    monkeypatch.undo()
+    assert Path(found.path).read_bytes() == before and len(found.live) == 1
+    again = found.begin("test", [])
+    assert [one.id for one in Journal(folder).unfinished()] == [again] and Journal(folder).problems == []

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool_netlink, netlink
-from ansible_collections.netops.fleet.plugins.module_utils._safety import nic_objects, portable
+from ansible_collections.netops.fleet.plugins.module_utils._safety import journal, nic_objects, objects, portable
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import irq, irqbalance, nic, nic_plan
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.change import ChangeError
 from ansible_collections.netops.fleet.plugins.module_utils._tuning.nic_plan import Nic, Rule
@@ -232,3 +233,23 @@ def test_bits_by_name() -> None:
 def test_names_that_are_no_setting(name: str) -> None:
     with pytest.raises(ValueError):
         nic_objects.capture_nic(name)
+
+
+def test_settings_that_return_need_confirmation_as_those_that_are_set_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What restarts the queues, or is of a NIC that is not known any more; not what is the kernel's alone."""
+    before = {"ens1 rings.rx": "512", "ens1 features.rx-gro": "off", "ens1 txqueuelen": "500", "ens9 channels.combined": "4"}
+    now = {"ens1 rings.rx": "1024", "ens1 features.rx-gro": "on", "ens1 txqueuelen": "1000", "ens9 channels.combined": "2"}
+    kind = objects.Kind(lambda name: {"value": now[name]}, lambda _name, _state: None, lambda one, other: one == other)
+    monkeypatch.setitem(objects.KINDS, "nic", lambda: {"nic": kind})
+    monkeypatch.setattr(nic.topology, "read", lambda: SimpleNamespace(gaps=[]))
+    monkeypatch.setattr(nic, "read", lambda _shape, _reserve: [FAST])
+    found = journal.Journal(str(tmp_path / "journal"))
+    writes = [(objects.Object("nic", name), {"value": before[name]}, {"value": now[name]}) for name in before]
+    found.done(found.begin(nic.OWNER, writes))
+    back = nic.study(nic.Options(), found).changes
+    assert {change.target.name: change.cuts for change in back} == {
+        "ens1 rings.rx": True,
+        "ens1 features.rx-gro": False,
+        "ens1 txqueuelen": False,
+        "ens9 channels.combined": True,
+    }
