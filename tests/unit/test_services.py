@@ -200,7 +200,8 @@ def test_planted_secrets_never_survive(before: str, name: str, binding: str, sec
 
 @given(
     st.sampled_from(["amqp", "https", "postgresql+psycopg"]),
-    st.from_regex(r"\A[A-Za-z0-9!$&*+,;=:/@._~-]{5,40}[a-z]\Z"),
+    # Not as a port and a path, which the standard reads it as.
+    st.from_regex(r"\A(?!\d{1,5}/)[A-Za-z0-9!$&*+,;=:/@._~-]{5,40}[a-z]\Z"),
     st.sampled_from(["", "connect ", 'url="']),
 )
 def test_passwords_of_urls_never_survive(scheme: str, secret: str, before: str) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _HIDDEN = "***"
 _WORDS = (
@@ -52,48 +53,52 @@ _VALUE = rf"(?:{_QUOTED}|(?:[^\s,;]|[,;](?!\s|\Z))+)"
 _MORE = rf"(?:[^\S\n]+(?!{_HARMLESS}|[\w.-]+=)\S+)*"
 #: What binds a name to a value; the name may be quoted, or coloured, of which the number is left.
 _SIGN = r"(?:\\*[\"'\]]|\s\[[\d;]*m)*\s*(?:[:=]+>?|->|>)\s*"
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), instead)
-    for pattern, instead in (
-        (r"-----BEGIN [^-]+-----.*", _HIDDEN),
-        # Up to the last @ before the host; a slash may stand in a password, which a port is not.
-        (r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#]*|[^\s/?#:@\[]*:(?!\d{1,5}[/?#])\S*)@", rf"\1{_HIDDEN}@"),
-        (r"\b[\w.%+-]+:\S+(@(?:tcp|tcp6|unix)\()", rf"{_HIDDEN}\1"),
-        (r"([?&][^=\s&]+=)[^&\s\"']+", rf"\1{_HIDDEN}"),
-        (r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}", _HIDDEN),
-        # Of these headers the rest of the line.
-        (r"\b(authorization\\*[\"']?\s*[:=]\s*)[^\n]+", rf"\1{_HIDDEN}"),
-        (r"\b((?:set-)?cookie\\*[\"']?\s*:\s*)[^\n]+", rf"\1{_HIDDEN}"),
-        (rf"\b(Bearer|Basic|Digest|Negotiate)\s+(?!{_HARMLESS})\S+", rf"\1 {_HIDDEN}"),
-        (rf"((?<![\w-])--?[\w-]{{0,40}}(?:{_WORDS})[\w-]{{0,40}}\s+){_VALUE}", rf"\1{_HIDDEN}"),
-        (rf"(\b(?:sshpass|(?:mysql|mariadb|mongo)[\w-]*)\s(?:[^\n|]*?\s)?-p\s*){_VALUE}", rf"\1{_HIDDEN}"),
-        (rf"(\bcurl\s(?:[^\n|]*?\s)?(?:-u|--user)[\s=]*){_VALUE}", rf"\1{_HIDDEN}"),
-        (rf"(pass[-_ ]?phrase[\w.-]{{0,40}}{_SIGN})(?:{_QUOTED}|[^\n]*?(?=\s+[\w.-]+=|\n|\Z))", rf"\1{_HIDDEN}"),
-        # A word that names a secret, perhaps with more around it (db_password_file), what binds it to a value, and the value.
-        (rf"((?:{_WORDS})[\w.-]{{0,40}}{_SIGN}){_VALUE}", rf"\1{_HIDDEN}"),
-        # The same in a sentence: "the secret key is: a b c", "password changed to x", "passphrase a b c".
-        (
-            rf"((?:{_WORDS}|{_SPOKEN})\b[\"']?(?:\s+(?:{_LINKS})\b)+)(\s*:+\s*|\s+(?!{_HARMLESS}))(?:{_QUOTED}|{_VALUE}{_MORE})",
-            rf"\1\2{_HIDDEN}",
-        ),
-        (rf"(pass[-_ ]?phrase\b[\"']?\s+)(?!{_HARMLESS})(?:{_QUOTED}|{_VALUE}{_MORE})", rf"\1{_HIDDEN}"),
-        (
-            rf"((?:{_SPOKEN})\s+(?:for|of)\s+(?:user\s+)?\S+?(?::|\s+is)\s+)(?!{_HARMLESS}){_VALUE}",
-            rf"\1{_HIDDEN}",
-        ),
-        # A single sign is none: "unexpected token < in JSON".
-        (rf"((?:{_SPOKEN})\b[\"']?\s+)(?!{_HARMLESS}|[^\w\s](?:\s|\Z)){_VALUE}", rf"\1{_HIDDEN}"),
-        (r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?", _HIDDEN),
-        # Keys and digests: long, of one alphabet, with a digit among them, which long words lack.
-        (r"\b(?=[A-Za-z+/_=-]*[0-9])[A-Za-z0-9+/_=-]{24,}", _HIDDEN),
-    )
+_RULES = (
+    (r"-----BEGIN [^-]+-----.*", _HIDDEN),
+    # Up to the last @, of a name without a password the last one before the host: a password may have @ and / in it, but what
+    # looks like a port and a path is one.
+    (r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#:@\[]*:(?!\d{1,5}[/?#])\S*|[^\s/?#]*)@", rf"\1{_HIDDEN}@"),
+    (r"\b[\w.%+-]+:\S+(@(?:tcp|tcp6|unix)\()", rf"{_HIDDEN}\1"),
+    (r"([?&][^=\s&]+=)[^&\s\"']+", rf"\1{_HIDDEN}"),
+    (r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}", _HIDDEN),
+    # Of these headers the rest of the line.
+    (r"\b(authorization\\*[\"']?\s*[:=]\s*)[^\n]+", rf"\1{_HIDDEN}"),
+    (r"\b((?:set-)?cookie\\*[\"']?\s*:\s*)[^\n]+", rf"\1{_HIDDEN}"),
+    (rf"\b(Bearer|Basic|Digest|Negotiate)\s+(?!{_HARMLESS})\S+", rf"\1 {_HIDDEN}"),
+    (rf"((?<![\w-])--?[\w-]{{0,40}}(?:{_WORDS})[\w-]{{0,40}}\s+){_VALUE}", rf"\1{_HIDDEN}"),
+    (rf"(\b(?:sshpass|(?:mysql|mariadb|mongo)[\w-]*)\s(?:[^\n|]*?\s)?-p\s*){_VALUE}", rf"\1{_HIDDEN}"),
+    (rf"(\bcurl\s(?:[^\n|]*?\s)?(?:-u|--user)[\s=]*){_VALUE}", rf"\1{_HIDDEN}"),
+    (rf"(pass[-_ ]?phrase[\w.-]{{0,40}}{_SIGN})(?:{_QUOTED}|[^\n]*?(?=\s+[\w.-]+=|\n|\Z))", rf"\1{_HIDDEN}"),
+    # A word that names a secret, perhaps with more around it (db_password_file), what binds it to a value, and the value.
+    (rf"((?:{_WORDS})[\w.-]{{0,40}}{_SIGN}){_VALUE}", rf"\1{_HIDDEN}"),
+    # The same in a sentence: "the secret key is: a b c", "password changed to x", "passphrase a b c".
+    (
+        rf"((?:{_WORDS}|{_SPOKEN})\b[\"']?(?:\s+(?:{_LINKS})\b)+)(\s*:+\s*|\s+(?!{_HARMLESS}))(?:{_QUOTED}|{_VALUE}{_MORE})",
+        rf"\1\2{_HIDDEN}",
+    ),
+    (rf"(pass[-_ ]?phrase\b[\"']?\s+)(?!{_HARMLESS})(?:{_QUOTED}|{_VALUE}{_MORE})", rf"\1{_HIDDEN}"),
+    (
+        rf"((?:{_SPOKEN})\s+(?:for|of)\s+(?:user\s+)?\S+?(?::|\s+is)\s+)(?!{_HARMLESS}){_VALUE}",
+        rf"\1{_HIDDEN}",
+    ),
+    # A single sign is none: "unexpected token < in JSON".
+    (rf"((?:{_SPOKEN})\b[\"']?\s+)(?!{_HARMLESS}|[^\w\s](?:\s|\Z)){_VALUE}", rf"\1{_HIDDEN}"),
+    (r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?", _HIDDEN),
+    # Keys and digests: long, of one alphabet, with a digit among them, which long words lack.
+    (r"\b(?=[A-Za-z+/_=-]*[0-9])[A-Za-z0-9+/_=-]{24,}", _HIDDEN),
 )
+
+
+@lru_cache(maxsize=None)
+def _rules() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Made at first use: that takes a tenth of a second, and most hosts have nothing to redact."""
+    return tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), instead) for pattern, instead in _RULES)
 
 
 def redact(text: str, limit: int = 240) -> str:
     """One line of at most ``limit`` characters."""
     text = _plain(text, 4 * limit)
-    for pattern, instead in _RULES:
+    for pattern, instead in _rules():
         text = pattern.sub(instead, text)
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
@@ -102,7 +107,6 @@ def redact(text: str, limit: int = 240) -> str:
 def _plain(text: str, most: int) -> str:
     """Printable text and line ends. Of a text that is cut, the last word goes: half of a secret is not known for one."""
     cut = text[:most]
-    if len(text) > most and not text[most].isspace():
-        whole = cut[: len(cut) - len(cut.split()[-1])] if cut.split() else cut
-        cut = whole or cut
+    if len(text) > most and not text[most].isspace() and not cut[-1].isspace():
+        cut = cut[: len(cut) - len(cut.split()[-1])] or cut
     return "".join(one if one.isprintable() or one == "\n" else " " for one in cut)
