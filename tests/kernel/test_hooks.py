@@ -20,6 +20,7 @@ import pytest
 
 from tests.kernel import bpf_tools
 from tests.kernel.conftest import Namespace
+from tests.kernel.test_watch import closed, opened
 
 pytestmark = pytest.mark.kernel
 
@@ -355,6 +356,27 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet impo
 said = world.read().walker().outgoing(Packet(4, 6, None, "10.77.0.1", 49152, 1678))
 print(json.dumps([one.hook["id"] for one in said.possible if one.hook] + ([said.object["hook"]["id"]] if said.object else [])))
 """
+
+
+_REFUSED = """
+import errno, os, socket, sys
+with open(sys.argv[1] + "/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+for kind in (socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    assert socket.socket(socket.AF_INET, kind).connect_ex(("127.0.0.1", 1678)) == errno.EPERM
+"""
+
+
+def test_a_connect_that_a_cgroup_program_refuses_is_watched(net: NetworkOnly, cgroup: str, wait_until: Any) -> None:
+    deny = {"how": "cgroup_link", "type": "cgroup_sock_addr", "code": PASS, "name": "deny", "path": cgroup}
+    holder, _told = hold(net, {**deny, "attach": "cgroup_inet4_connect"})
+    watcher, _child = opened(net, "connections._by_bpftrace")
+    net.python(_REFUSED, cgroup)
+    (one,) = closed(watcher)["connections"]
+    assert (one["destination"], one["port"], one["attempts"], one["failed"]) == ("127.0.0.1", 1678, 2, {"EPERM": 2})
+    holder.kill()
+    holder.wait()
+    wait_until(lambda: not Path(f"{cgroup}/cgroup.procs").read_text())
 
 
 def test_cgroup_programs_of_others_are_not_on_the_way(cgroup: str, wait_until: Any) -> None:
