@@ -174,8 +174,11 @@ def requests(address: str, port: str, seconds: str) -> bool:
     return True
 
 
-def attach(how: str, link: str, port: str) -> bool:
-    """Holds a BPF program (tcx, tc or xdp) that drops TCP over IPv4 to the port, until this process ends."""
+def attach(how: str, link: str, port: str, direction: str = "ingress") -> bool:
+    """Holds a BPF program that stops TCP over IPv4 to the port, until this process ends.
+
+    how: tcx, tc or xdp, at the link; connect, where processes of this one's cgroup call connect(2).
+    """
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from tests.kernel import bpf_tools as tools
 
@@ -190,6 +193,15 @@ def attach(how: str, link: str, port: str) -> bool:
             + tools.constant(1) + tools.constant(2)
         )  # fmt: skip
         step = {"how": "xdp_link", "type": "xdp", "mode": "generic"}
+    elif how == "connect":
+        code = (
+            insn(0x61, 2, 1, 24) + insn(0x55, 2, 0, 2, socket.htons(int(port)))  # r2 = the port that is asked for
+            + tools.constant(0) + tools.constant(1)
+        )  # fmt: skip
+        with open("/proc/self/cgroup", encoding="ascii") as lines:
+            own = next(line.strip()[3:] for line in lines if line.startswith("0::"))
+        where = {"path": f"/sys/fs/cgroup{own}", "attach": "cgroup_inet4_connect"}
+        step = {"how": "cgroup_link", "type": "cgroup_sock_addr", **where}
     else:
         code = (
             insn(0xBF, 6, 1)
@@ -198,8 +210,8 @@ def attach(how: str, link: str, port: str) -> bool:
             + insn(0x28, imm=36) + insn(0x55, 0, 0, 2, int(port))
             + tools.constant(2) + tools.constant(-1)
         )  # fmt: skip
-        step = {"how": how, "type": "sched_cls", "direction": "ingress", "priority": 1}
-    tools.hold([{**step, "code": code.hex(), "name": "guard_port", "dev": link}])
+        step = {"how": how, "type": "sched_cls", "direction": direction, "priority": 1}
+    tools.hold([{**step, "code": code.hex(), "name": "guard_port", "dev": "" if how == "connect" else link}])
     print("ready", flush=True)
     signal.pause()
     return True

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ROOT / "roles" / "drill" / "faults"
 HEALTHY = Path(__file__).resolve().parent / "healthy"
 _KEYS = {
-    "summary", "rows", "drill", "fleet", "target", "ask", "window", "setup", "during", "inject", "revert", "peer", "traffic",
+    "summary", "rows", "drill", "fleet", "cgroup", "target", "ask", "window", "setup", "during", "inject", "revert", "peer", "traffic",
     "symptom", "expect", "also", "substituted",
 }  # fmt: skip
 
@@ -82,6 +82,8 @@ def run(entry: Entry) -> Outcome:
     """Inject, see the symptom, diagnose, take back, see that the symptom is gone and the diagnosis silent."""
     own_resolver = any("stop_resolver" in (entry[phase] or {}) for phase in ("setup", "during"))
     with World(own_resolver, int(entry["fleet"] or 0)) as world:
+        if entry["cgroup"]:
+            world.host.confine()
         if entry["setup"]:
             _setup(world, entry["setup"])
         _symptom(world, entry, works=True, when="before the fault")

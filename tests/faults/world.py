@@ -75,6 +75,7 @@ class Place(Namespace):
 
     def __init__(self) -> None:
         super().__init__()
+        self._cgroup = ""
         self._root = subprocess.Popen(
             ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-euc", _PREPARE],
             stdin=subprocess.PIPE,
@@ -90,7 +91,22 @@ class Place(Namespace):
         root = getattr(self, "_root", None)
         if root is None:
             return super().argv(argv)
+        if self._cgroup:
+            argv = ["sh", "-euc", f'echo $$ >{self._cgroup}/cgroup.procs; exec "$@"', "sh", *argv]
         return ["nsenter", f"--target={root.pid}", "--net", "--mount", "--uts", *argv]
+
+    def confine(self) -> None:
+        """What runs here from now on is in a cgroup of its own, and sees the hierarchy."""
+        folder = f"/sys/fs/cgroup/{self.name}"
+        self.shell(f"mount -t cgroup2 none /sys/fs/cgroup; mkdir {folder}")
+        self._cgroup = folder
+
+    def _free(self) -> None:
+        """Remove the cgroup, once the last of its processes is gone."""
+        folder, self._cgroup = self._cgroup, ""
+        if folder:
+            left = f"while grep -q 'populated 1' {folder}/cgroup.events; do echo 1 >{folder}/cgroup.kill; done"
+            self.run(["timeout", "10", "sh", "-euc", f"{left}; rmdir {folder}"])
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -128,6 +144,7 @@ class Place(Namespace):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), 9)
+        self._free()
         super().remove()
         self._root.kill()
         self._root.wait()

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import hooked
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, shown_address, shown_process
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.firewall import Verdicts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
@@ -28,16 +27,20 @@ def answer(facts: Facts, walked: Verdicts, findings: list[Finding]) -> dict[str,
         steps = [
             _listening(facts, walked, findings),
             _firewall(walked, findings),
-            _hooks(facts),
+            _hooks(facts, findings),
             _reachability(facts),
             _route(facts, walked),
         ]
     else:
-        steps = [_reachability(facts), _route(facts, walked), _hooks(facts)]
+        steps = [_reachability(facts), _route(facts, walked), _hooks(facts, findings)]
     bad = next((step for step in steps if step["result"] == BAD), None)
     doubts = [step for step in steps if step["result"] == DOUBT]
     if bad is not None:
-        return {"verdict": "blocked", "text": f"{target} is blocked here: {bad['detail']}", "steps": steps}
+        return {
+            "verdict": "blocked",
+            "text": f"{target} is blocked here: {bad['detail']}{_suspected(facts, steps)}",
+            "steps": steps,
+        }
     if doubts:
         said = "; ".join(f"{step['step']}: {step['detail']}" for step in doubts)
         return {
@@ -46,6 +49,14 @@ def answer(facts: Facts, walked: Verdicts, findings: list[Finding]) -> dict[str,
             "steps": steps,
         }
     return {"verdict": "open", "text": f"No known anomaly: nothing on this host blocks {target}.", "steps": steps}
+
+
+def _suspected(facts: Facts, steps: list[dict[str, Any]]) -> str:
+    """What a target elsewhere may fail by; one for this host names its own reason already."""
+    step = next(one for one in steps if one["step"] == "hooks")
+    if facts.asked.address is None or step["result"] == OK or not hooked.suspects(facts):
+        return ""
+    return f"; {step['detail']}"
 
 
 def _step(step: str, result: str, detail: str) -> dict[str, Any]:
@@ -88,57 +99,31 @@ def _firewall(walked: Verdicts, findings: list[Finding]) -> dict[str, Any]:
     return _step("firewall", OK, f"{len(walked.flows)} packets walked through all rules, all accepted{_translated(walked)}")
 
 
-def _hooks(facts: Facts) -> dict[str, Any]:
-    """Programs on the way in that may drop. Whether they belong there only peers can tell."""
+def _hooks(facts: Facts, findings: list[Finding]) -> dict[str, Any]:
+    """Programs on the target's way that may drop. Whether they belong there only peers can tell; a probe that got there, more."""
     if not facts.known("hooks"):
         return _step("hooks", DOUBT, "programs on the packet path could not be read")
-    suspects = [one for one in facts.items("hooks") if _on_the_way(facts, one) and one.get("can_drop") != "no"]
+    refused = _of(findings, "bpf-program-refuses")
+    if refused is not None:
+        return _step("hooks", BAD, f"likely: {refused.summary}")
+    suspects = hooked.suspects(facts)
+    if facts.asked.address is not None and any(one.get("status") == "ok" for one in _tried(facts)):
+        passed = f"the probe passed {len(suspects)} program(s) that may drop: {hooked.shown(suspects)}"
+        return _step("hooks", OK, (passed if suspects else "no known program on the way can drop") + _aside(facts))
     if suspects:
-        shown = {f"{one.get('name') or one.get('kind') or '?'} ({one['hook']} {_place(one)})" for one in suspects}
-        names = ", ".join(sorted(shown)[:6])
-        return _step("hooks", DOUBT, f"{len(suspects)} program(s) may drop: {names}; compare with peers")
+        return _step("hooks", DOUBT, f"{len(suspects)} program(s) may drop: {hooked.shown(suspects)}; compare with peers")
     gaps = facts.gaps("hooks")
     if gaps:
         return _step("hooks", DOUBT, "; ".join(gap["why"] for gap in gaps[:2]))
-    return _step("hooks", OK, "no program on the way in can drop")
+    if facts.asked.address is None:
+        return _step("hooks", OK, "no program on the way in can drop")
+    return _step("hooks", OK, "no program on the way out, or on that of the answers, can drop" + _aside(facts))
 
 
-#: Where a hook sees packets that come in for a service.
-_INWARD = {
-    "tc": ("ingress",),
-    "tcx": ("ingress",),
-    "xdp": ("ingress", None),
-    "netkit": ("primary", "peer"),
-    "netfilter": ("prerouting", "input"),
-    "cgroup": ("inet_ingress",),
-}
-
-
-def _on_the_way(facts: Facts, hook: dict[str, Any]) -> bool:
-    if (hook.get("interface") or {}).get("name") == "lo":
-        return False
-    group = hook.get("cgroup") or {}
-    if hook.get("hook") == "cgroup" and (group.get("here") is False or not _holds_listener(facts, str(group.get("path")))):
-        return False
-    return hook.get("direction") in _INWARD.get(str(hook.get("hook")), ())
-
-
-def _holds_listener(facts: Facts, path: str) -> bool:
-    """Is a process that listens on the target in this cgroup or below it? One that could not be told may be."""
-    target = facts.target
-    if target is None or target.address is not None:
-        return True
-    place = re.sub(r"\A/sys/fs/cgroup(?:/unified)?", "", path).rstrip("/")
-    for listener in facts.listeners(target.proto, target.port):
-        own = listener.get("cgroup")
-        if own is None or own == place or own.startswith(f"{place}/"):
-            return True
-    return False
-
-
-def _place(hook: dict[str, Any]) -> str:
-    group = str((hook.get("cgroup") or {}).get("path") or "")
-    return str((hook.get("interface") or {}).get("name") or os.path.basename(group.rstrip("/")) or "this namespace")
+def _aside(facts: Facts) -> str:
+    """The probe stands for the process that makes it: services in cgroups of their own may be treated otherwise."""
+    others = hooked.aside(facts)
+    return f"; {len(others)} program(s) may drop what processes of other cgroups send: {hooked.shown(others)}" if others else ""
 
 
 def _reachability(facts: Facts) -> dict[str, Any]:
@@ -151,14 +136,19 @@ def _reachability(facts: Facts) -> dict[str, Any]:
         return _step(
             "reachability", OK, "the default gateway is not known to be dead" if _gateways(facts) else "no default gateway to ask"
         )
-    place = shown_address(target.address, target.port)
-    tried = [one for one in facts.probes(target.proto) if one.get("target") == place and not one.get("peer")]
+    tried = _tried(facts)
     if not tried:
         return _step("reachability", DOUBT, "no probe was made")
     bad = next((one for one in tried if one.get("status") not in PASSED), None)
     if bad is not None:
         return _step("reachability", BAD, f"probe to {target}: {bad.get('status')} {bad.get('detail') or ''}".strip())
     return _step("reachability", OK, f"probe to {target}: {tried[0].get('status')}")
+
+
+def _tried(facts: Facts) -> list[dict[str, Any]]:
+    """This host's own probes of a target elsewhere."""
+    place = shown_address(facts.asked.address or "", facts.asked.port)
+    return [one for one in facts.probes(facts.asked.proto) if one.get("target") == place and not one.get("peer")]
 
 
 def _gateways(facts: Facts) -> set[str]:

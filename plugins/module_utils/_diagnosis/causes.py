@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import hooked
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import SEVERITIES, Finding
 
-#: How a probe fails when its packets, or the answers, do not arrive.
-_SILENT = ("timeout", "unreachable", "prohibited")
 _MOST_LINES = 12
 
 Explains = Callable[[Facts, Finding, Finding], bool]
@@ -43,7 +42,7 @@ def _note(cause: Finding, consequence: Finding) -> None:
 def _unreachable(other: Finding) -> bool:
     """Something elsewhere that does not answer."""
     if other.id in ("target-unreachable", "ping-unreachable", "http-probe-failed", "resolver-dead", "overlay-peer-dead"):
-        return other.data.get("status", "timeout") in _SILENT
+        return other.data.get("status", "timeout") in hooked.SILENT
     return other.id == "connections-piled-up" and other.data.get("state") == "SYN_SENT"
 
 
@@ -175,6 +174,7 @@ _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("route-refuses", _by_route),
     ("route-missing", _by_route),
     ("route-detour", _by_route),
+    ("bpf-program-refuses", _by_rule),
     ("firewall-drops-target", _by_rule),
     ("firewall-drops-target", _by_reverse_path),
     ("firewall-drops-outgoing", _by_route),

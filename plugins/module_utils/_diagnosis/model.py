@@ -100,6 +100,7 @@ LAYERS = (
     "firewall-drops-outgoing",
     "firewall-limits-target",
     "network-policy-denies",
+    "bpf-program-refuses",
     "bpf-program-foreign",
     "mtu-black-hole",
     "mesh-group-bad",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import delays, tls
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import delays, hooked, tls
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, shown_address
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
@@ -22,7 +22,7 @@ MEANING = {
     "timeout": "no answer: a firewall drops it, the host is down, or the way back is broken",
     "unreachable": "there is no way there, or a router or the next hop says so",
     "reset": "the connection was accepted and then torn down",
-    "prohibited": "a rule of this host itself rejects it on the way out",
+    "prohibited": "a rule or a program of this host itself rejects it on the way out",
     "error": "the probe itself failed",
 }
 
@@ -141,14 +141,20 @@ def _unreached(facts: Facts, one: dict[str, Any]) -> Finding:
     target = facts.asked
     address = target.address or ""
     status = str(one.get("status"))
-    return Finding(
+    suspects = hooked.blamable(facts, status)
+    found = Finding(
         id="target-unreachable",
         grade="proven",
         severity="critical",
         subject=str(target),
         summary=f"This host cannot reach {target}: {status}; {MEANING.get(status, 'see the evidence')}.",
-        evidence=[f"probe to {target}: {status}" + (f" ({one['detail']})" if one.get("detail") else "")],
+        evidence=[f"probe to {target}: {status}" + (f" ({one['detail']})" if one.get("detail") else ""), *hooked.told(suspects)],
         fix=[f"ip route get {word(address)}", "# then diagnose the other side with the same target"],
         requirement=["D01", "D10"],
         data={"address": address, "port": target.port, "status": status},
     )
+    if suspects:
+        found.summary += f" On the way {len(suspects)} program(s) of this host may drop it: {hooked.shown(suspects)}."
+        found.fix += ["# a program on the way that is not meant to be there is removed by:", *hooked.detach(suspects)]
+        found.data["suspects"] = [str(one["key"]) for one in suspects if one.get("key")]
+    return found

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import is_loopback
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import is_loopback, shown_address
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import delete, word
@@ -59,12 +59,17 @@ class PeerProbes:
 
 
 class PeerView:
-    """First pass: collect every host's probes of its peers, joined by the name of the probed host."""
+    """First pass: collect every host's probes of its peers, joined by the name of the probed host.
+
+    reaching: hosts that reach a target elsewhere.
+    """
 
     def __init__(self) -> None:
         self.seen: dict[str, PeerProbes] = {}
+        self.reaching = 0
 
     def count(self, host: str, evidence: dict[str, Any], known: dict[str, list[str]]) -> None:
+        self.reaching += _reaches(evidence)
         for probe in (evidence["sections"].get("probes") or [])[:_MAX_PROBES]:
             peer, status = probe.get("peer"), probe.get("status")
             if probe.get("kind") != "tcp" or not isinstance(peer, str) or not isinstance(status, str):
@@ -84,13 +89,27 @@ class PeerView:
                 view.targets[target[:100]] = view.targets.get(target[:100], 0) + 1
 
 
+def _reaches(evidence: dict[str, Any]) -> bool:
+    """Does a probe of this host get to the target, one elsewhere?"""
+    target = evidence.get("target") or {}
+    if not target.get("address"):
+        return False
+    place = shown_address(str(target["address"]), target["port"])
+    probes = (evidence["sections"].get("probes") or [])[:_MAX_PROBES]
+    return any(one.get("target") == place and not one.get("peer") and one.get("status") == "ok" for one in probes)
+
+
 def fleet_answer(
     answer: dict[str, Any] | None, findings: list[dict[str, Any]], view: PeerProbes | None, target: str | None
 ) -> dict[str, Any] | None:
     """The host's answer with what its peers saw: a connection that was made, or not made, says more than any reading of rules."""
-    if answer is None or view is None or answer["verdict"] == "blocked" or target is None:
+    if answer is None or target is None:
         return answer
     steps = [dict(step) for step in answer.get("steps", [])]
+    if answer["verdict"] == "blocked" and any(one["id"] == "target-unreachable" for one in _consequences(findings)):
+        return {**answer, "text": answer["text"] + _likely_by(findings, steps), "steps": steps}
+    if view is None or answer["verdict"] == "blocked":
+        return answer
     reach = next((step for step in steps if step["step"] == "reachability"), None)
     if reach is None:
         return answer
@@ -106,13 +125,24 @@ def fleet_answer(
         return {"verdict": "unknown", "text": f"Not all peers connect to {target}: {view.line()}.", "steps": steps}
     reach.update(result="bad", detail=f"{view.silent} of {view.total} peers get no answer")
     text = f"{target} is blocked here: {view.silent} of {view.total} peers get no answer"
-    suspect = next((one for one in findings if one["id"] == "bpf-program-foreign" and one["grade"] == "likely"), None)
-    if suspect is not None:
-        text += f"; likely by {suspect['subject']} ({suspect['data']['owner']})"
-        for step in steps:
-            if step["step"] == "hooks":
-                step.update(result="bad", detail=suspect["summary"])
+    text += _likely_by(findings, steps)
     return {"verdict": "blocked", "text": text, "steps": steps}
+
+
+def _consequences(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What fails by a program that the peers do not have."""
+    return [each for one in findings if one["id"] == "bpf-program-foreign" for each in one["data"].get("consequences") or []]
+
+
+def _likely_by(findings: list[dict[str, Any]], steps: list[dict[str, Any]]) -> str:
+    """Words that name the program, where one is the likely reason; the step about hooks then says so too."""
+    suspect = next((one for one in findings if one["id"] == "bpf-program-foreign" and one["grade"] == "likely"), None)
+    if suspect is None:
+        return ""
+    for step in steps:
+        if step["step"] == "hooks":
+            step.update(result="bad", detail=suspect["summary"])
+    return f"; likely by {suspect['subject']} ({suspect['data']['owner']})"
 
 
 def fleet_findings(
@@ -124,8 +154,12 @@ def fleet_findings(
     comparison: Comparison,
     view: PeerProbes | None,
     clock: dict[str, float] | None,
+    reaching: int = 0,
 ) -> list[dict[str, Any]]:
-    """The host's findings, its own and the fleet's. ``findings`` is not changed; what explains a deviation gets a line of it."""
+    """The host's findings, its own and the fleet's. ``findings`` is not changed; what explains a deviation gets a line of it.
+
+    reaching: hosts that reach a target elsewhere.
+    """
     own = [{**finding, "evidence": list(finding.get("evidence", []))} for finding in findings]
     blamed = [_blamed(finding, evidence) for finding in own]
     for finding, keys in zip(own, blamed):
@@ -133,10 +167,15 @@ def fleet_findings(
     left = _fold(own, blamed, deviations)
     silent = view is not None and view.silent * 2 > view.total and listens(evidence)
     failing = broken(answer) or silent
-    cause = next((one for one in own if one["severity"] == "critical" and one["grade"] == "proven"), None)
+    proven = [one for one in own if one["severity"] == "critical" and one["grade"] == "proven"]
+    # A target that others reach: a program of this host alone, on the way there, is the likely reason.
+    symptom = next((one for one in proven if reaching and _suspects(one) is not None), None)
+    cause = next((one for one in proven if one is not symptom), None)
     hooked = {entry.get("key") for entry in evidence["sections"].get("hooks") or []}
     foreign = [one for one in left if one.usual is None and (one.kind == "bpf" or one.key in hooked)]
-    new = _programs(foreign, evidence, failing and cause is None)
+    new = _programs(foreign, evidence, failing and cause is None, _suspects(symptom))
+    if symptom is not None and _explained(symptom, new):
+        own.remove(symptom)
     left = [one for one in left if one not in foreign]
     new += _sysctls([one for one in left if one.kind == "sysctl"])
     new += _listed("resolver-differs", "warning", "resolver", [one for one in left if one.kind in _NAMES], evidence)
@@ -275,8 +314,28 @@ def _detach(entries: list[dict[str, Any]]) -> list[str]:
     return [*first, *list(others)[:6]]
 
 
-def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -> list[Finding]:
-    """Programs on the packet path that the peers do not have: one finding each, but those that cannot drop together."""
+def _suspects(finding: dict[str, Any] | None) -> list[str] | None:
+    """Keys of the programs that a target elsewhere may fail by; None where the finding names none."""
+    named = ((finding or {}).get("data") or {}).get("suspects")
+    return named if isinstance(named, list) and named else None
+
+
+def _explained(symptom: dict[str, Any], found: list[Finding]) -> bool:
+    """A target elsewhere that fails by programs is told with them, where there are such."""
+    blamed = [one for one in found if one.grade == "likely"]
+    for one in blamed:
+        one.evidence.append(f"consequence: {symptom['summary']}")
+        one.data.setdefault("consequences", []).append({"id": symptom["id"], "subject": symptom["subject"]})
+    return bool(blamed)
+
+
+def _programs(
+    found: list[Deviation], evidence: dict[str, Any], failing: bool, suspects: list[str] | None = None
+) -> list[Finding]:
+    """Programs on the packet path that the peers do not have: one finding each, but those that cannot drop together.
+
+    suspects: keys of those that the failing traffic passes; None: any may.
+    """
     out: list[Finding] = []
     harmless = [one for one in found if all(entry.get("can_drop") == "no" for entry in hook_entries(evidence, one.key))]
     if len(harmless) > 1:
@@ -285,7 +344,8 @@ def _programs(found: list[Deviation], evidence: dict[str, Any], failing: bool) -
     for one in found[:_MAX_PROGRAMS]:
         entries = hook_entries(evidence, one.key)
         # One that cannot drop does not explain a failure: then it is only unlike the peers.
-        grade = "likely" if failing and any(entry.get("can_drop") != "no" for entry in entries) else "different"
+        passed = suspects is None or one.key in suspects
+        grade = "likely" if failing and passed and any(entry.get("can_drop") != "no" for entry in entries) else "different"
         owner = shown_owners(entries)
         fix = _detach(entries)
         evidence_lines = [f"peers: {one.where()}", f"object: {clean(one.key, 400)} = {clean(one.have, 400)}", f"owner: {owner}"]

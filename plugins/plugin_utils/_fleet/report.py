@@ -206,7 +206,7 @@ def _record(
                 full = store.read_file(os.path.join(run.folder, stored.file), stored.host, checked=True).evidence
                 evidence["sections"]["firewall"] = (full or evidence)["sections"].get("firewall")
             found = differences.fleet_findings(
-                stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock")
+                stored.host, evidence, findings, answer, deviations, comparison, seen, stored.envelope.get("clock"), view.reaching
             )
             found += [one.to_dict() for table in crossed for one in table.findings(stored.host, evidence)]
             target = shown_target(evidence.get("target"))
