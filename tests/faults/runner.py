@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ROOT / "roles" / "drill" / "faults"
 HEALTHY = Path(__file__).resolve().parent / "healthy"
 _KEYS = {
-    "summary", "rows", "drill", "fleet", "cgroup", "target", "ask", "window", "setup", "during", "inject", "revert", "peer", "traffic",
-    "symptom", "expect", "also", "substituted",
+    "summary", "rows", "drill", "fleet", "cgroup", "target", "ask", "window", "setup", "during", "inject", "revert", "peer",
+    "traffic", "symptom", "expect", "also", "substituted",
 }  # fmt: skip
 
 
