@@ -134,6 +134,7 @@ class Place(Namespace):
         return self.start(["sh", "-euc", lines], "ready")
 
     def remove(self) -> None:
+        self._free()
         for process in self._started:
             try:
                 os.killpg(process.pid, 9)
@@ -144,7 +145,6 @@ class Place(Namespace):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), 9)
-        self._free()
         super().remove()
         self._root.kill()
         self._root.wait()
