@@ -197,3 +197,17 @@ def test_absent(ns: Namespace, run: Callable[..., dict[str, Any]]) -> None:
     run(name="x", entries=["192.0.2.1"])
     assert run(name="x", state="absent", entries=None)["changed"]
     assert ns.run(["nft", "list", "set", "inet", "filter", "x"], check=False).returncode != 0
+
+
+def test_absent_is_refused_while_a_rule_names_the_set(ns: Namespace, run: Callable[..., dict[str, Any]]) -> None:
+    run(name="x", entries=["192.0.2.1"])
+    run(name="x-2", entries=["192.0.2.1"])
+    ns.run(
+        ["nft", "-f", "-"], input="table inet filter { chain in { type filter hook input priority 0; ip saddr @x-2 accept; }; }"
+    )
+    before = ns.run(["nft", "-a", "list", "ruleset"]).stdout
+    answer = run(name="x-2", state="absent", entries=None)
+    assert "x-2 is named by nft inet filter in handle" in answer["error"], answer
+    assert ns.run(["nft", "-a", "list", "ruleset"]).stdout == before
+    # One whose name only begins the same is not meant.
+    assert run(name="x", state="absent", entries=None)["changed"]

@@ -55,6 +55,15 @@ def test_what_follows_from_what_runs_on_the_host_is_no_difference() -> None:
         assert fingerprint.fingerprint(joined(ruleset(*RULES), other)) == plain
 
 
+def test_a_port_that_is_open_for_a_while_is_no_difference_but_a_plan_for_that_chain_is_for_its_own_host() -> None:
+    opened = 'tcp dport 22 accept comment "netops.fleet opening tcp/22 from any until 1800000000"'
+    plain, other = ruleset(*RULES), ruleset(opened, *RULES)
+    other.rules[0].comment = "netops.fleet opening tcp/22 from any until 1800000000"
+    assert fingerprint.fingerprint(plain) == fingerprint.fingerprint(other)
+    assert fingerprint.texts(plain) == fingerprint.texts(other)
+    assert fingerprint.whole(plain) == {} and list(fingerprint.whole(other)) != []
+
+
 def test_every_difference_that_matters_to_a_plan_is_one() -> None:
     plain = ruleset(*RULES)
     named = joined(ruleset(*RULES, "ip saddr @own drop"), Ruleset(sets=[Set("nft", "ip", "fence", "own", "ipv4_addr")]))

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import groups, nft
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.model import NFT, Chain, Rule, Ruleset
 from ansible_collections.netops.fleet.plugins.module_utils._safety import filters
+from ansible_collections.netops.fleet.plugins.module_utils._safety.nft_state import OPENING
 from ansible_collections.netops.fleet.plugins.module_utils._safety.owners import FOLLOWING, owner_of
 
 #: (backend, family, table, chain)
@@ -40,8 +41,11 @@ def by_chain(rules: Iterable[Rule]) -> dict[Key, list[Rule]]:
 
 
 def moving(rule: Rule) -> bool:
-    """Does it follow from what runs on the host at the moment? Programs write such rules into shared chains (FORWARD) too."""
-    if rule.owner in FOLLOWING or _LINK.search(rule.text):
+    """Does it follow from what runs on the host at the moment? Programs write such rules into shared chains (FORWARD) too.
+
+    A port that is open for a while closes by itself: it makes no host another kind of host.
+    """
+    if rule.owner in FOLLOWING or _LINK.search(rule.text) or (rule.comment or "").startswith(OPENING):
         return True
     target = rule.verdict.target if rule.verdict is not None else None
     return target is not None and owner_of(rule.table, target) in FOLLOWING

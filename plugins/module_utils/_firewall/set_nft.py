@@ -10,6 +10,7 @@ that say more than their address (comment, timeout) must not overlap: nothing co
 
 from __future__ import annotations
 
+import re
 import socket
 from functools import partial
 from typing import Any
@@ -114,8 +115,19 @@ class NftSet:
         return set_plan.plan(found, wanted, 0).reasons
 
     def absent(self, wanted: Wanted, present: Present) -> Difference:
+        named = self._named_by(wanted.name)
+        if named:
+            raise SetsError(f"{wanted.name} is named by {named}; remove that first")
         target = self.target(wanted.name)
         return Difference(target, nft_state.capture_set(target.name), None, cuts=True)
+
+    def _named_by(self, name: str) -> str:
+        """Where the first rule that names the set stands; empty when none does."""
+        from ansible_collections.netops.fleet.plugins.module_utils._firewall import read
+
+        said = re.compile(rf"@{re.escape(name)}(?![\w-])")
+        found = (rule for rule in read.read(tables=[(self.family, self.table)]).data.rules if said.search(rule.text))
+        return next((str(rule.where()) for rule in found), "")
 
     def writer(self, name: str) -> str:
         # Late: the reader of rules is large.
