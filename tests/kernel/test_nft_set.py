@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.conftest import Namespace
+from tests.kernel.conftest import Namespace, until
 
 pytestmark = pytest.mark.kernel
 
@@ -211,3 +211,13 @@ def test_absent_is_refused_while_a_rule_names_the_set(ns: Namespace, run: Callab
     assert ns.run(["nft", "-a", "list", "ruleset"]).stdout == before
     # One whose name only begins the same is not meant.
     assert run(name="x", state="absent", entries=None)["changed"]
+
+
+def test_absent_that_is_not_confirmed_brings_the_set_back(ns: Namespace, run: Callable[..., dict[str, Any]]) -> None:
+    run(name="x", entries=["192.0.2.1"])
+    before = listed(ns, "x")
+    gone = run(name="x", state="absent", entries=None, deadman=10)
+    assert gone["confirm_within"] == 10
+    assert ns.run(["nft", "list", "set", "inet", "filter", "x"], check=False).returncode != 0
+    until(lambda: ns.run(["nft", "list", "set", "inet", "filter", "x"], check=False).returncode == 0, 60)
+    assert listed(ns, "x") == before
