@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -107,13 +108,15 @@ class Switch:
 
 
 @pytest.fixture
-def switch(tmp_path: Path) -> Iterator[Switch]:
+def switch() -> Iterator[Switch]:
     host, peer = Namespace(), Namespace()
-    try:
-        yield Switch(host, peer, tmp_path)
-    finally:
-        host.remove()
-        peer.remove()
+    # A short name: the path of a socket has room for 107 bytes.
+    with TemporaryDirectory(prefix="nf-ovs-", dir="/tmp") as folder:
+        try:
+            yield Switch(host, peer, Path(folder))
+        finally:
+            host.remove()
+            peer.remove()
 
 
 def test_an_empty_bridge_a_dropping_flow_and_their_fixes(switch: Switch) -> None:
