@@ -187,7 +187,9 @@ hooks:
       elements: dict
       returned: always
     tc:
-      description: Place, chain, priority, protocol, handle and actions of a traffic control filter. Null for other hooks.
+      description: >-
+        Place, chain, priority, protocol, handle, conditions and actions of a traffic control filter. Null for other hooks.
+        Its C(conditions) are fields of a packet with value and mask, hexadecimal; null when not all of them are understood.
       type: dict
       returned: always
     netfilter:

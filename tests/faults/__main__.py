@@ -1,10 +1,16 @@
 # Copyright (c) 2026 netops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m tests.faults [PATTERN ...]: run faults and healthy hosts whose name matches, a line each. Root."""
+"""python -m tests.faults [PATTERN ...]: run faults and healthy hosts whose name matches, a line each. Root.
+
+Faults that need a virtual machine (``guest``) are run only when they are named in full. With --json as the first word each line
+is ``OUTCOME`` and a runner.Outcome.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 import traceback
 from fnmatch import fnmatchcase
@@ -15,11 +21,15 @@ def main(patterns: list[str]) -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
     from tests.faults import runner
 
+    as_json = patterns[:1] == ["--json"]
+    patterns = patterns[as_json:]
     bad = 0
     works = [(runner.run, one) for one in runner.load(runner.FAULTS)]
     works += [(runner.run_healthy, one) for one in runner.load(runner.HEALTHY)]
     for work, entry in works:
         if patterns and not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
+            continue
+        if runner.in_guest(entry) and entry.name not in patterns:
             continue
         try:
             outcome = work(entry)
@@ -30,6 +40,9 @@ def main(patterns: list[str]) -> int:
         except Exception:
             traceback.print_exc()
             bad += 1
+            continue
+        if as_json:
+            print("OUTCOME " + json.dumps(dataclasses.asdict(outcome)), flush=True)
             continue
         well = outcome.first and not outcome.stray and not outcome.after
         bad += not well

@@ -88,6 +88,22 @@ def burst(address: str, port: str, count: str) -> bool:
     return all(connect(address, port) for _ in range(int(count)))
 
 
+def quick(address: str, port: str, milliseconds: str) -> bool:
+    """Does a connection open within so many milliseconds?"""
+    begun = time.monotonic()
+    return connect(address, port) and time.monotonic() - begun < float(milliseconds) / 1000
+
+
+def clock(server: str) -> bool:
+    """Is this machine's clock within five seconds of the time server's?"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect((server, 123))
+        sock.send(b"\x23" + bytes(47))
+        seconds, _fraction = struct.unpack("!II", sock.recv(48)[40:48])
+        return abs(seconds - 2208988800 - time.time()) < 5
+
+
 def carrier(link: str) -> bool:
     with open(f"/sys/class/net/{link}/carrier", encoding="ascii") as file:
         return file.read().strip() == "1"
@@ -217,7 +233,9 @@ def attach(how: str, link: str, port: str, direction: str = "ingress") -> bool:
     return True
 
 
-_ALL = (connect, serves, http, ping, name, burst, carrier, flood, connections, syns, requests, growing, attach)
+_ALL = (
+    connect, serves, http, ping, name, burst, quick, clock, carrier, flood, connections, syns, requests, growing, attach,
+)  # fmt: skip
 QUESTIONS = {one.__name__: one for one in _ALL}
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ from typing import Any
 import yaml
 
 from tests.faults.world import World
+from tests.kernel.conftest import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 #: They ship with the collection: the same files are what a drill injects.
 FAULTS = ROOT / "roles" / "drill" / "faults"
 HEALTHY = Path(__file__).resolve().parent / "healthy"
 _KEYS = {
-    "summary", "rows", "drill", "fleet", "cgroup", "target", "ask", "window", "setup", "during", "inject", "revert", "peer",
-    "traffic", "symptom", "expect", "also", "substituted",
+    "summary", "rows", "drill", "guest", "fleet", "cgroup", "target", "ask", "window", "setup", "during", "inject", "revert",
+    "peer", "traffic", "symptom", "expect", "also", "substituted",
 }  # fmt: skip
 
 
@@ -72,6 +73,11 @@ def load(folder: Path) -> list[Entry]:
             )
         entries.append(Entry(path.stem, data))
     return entries
+
+
+def in_guest(entry: Entry) -> bool:
+    """Is this fault tried in a virtual machine with a distribution's kernel? (tests/lab/test_guest_faults.py)"""
+    return bool(entry["guest"])
 
 
 def is_expected(finding: dict[str, Any], expect: dict[str, Any]) -> bool:
@@ -177,7 +183,7 @@ def _symptom(world: World, entry: Entry, works: bool, when: str) -> None:
     if not symptom:
         return
     place = world.host if symptom["at"] == "host" else world.peer
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 8 * PATIENCE
     while (place.shell(f"exec $ASK {symptom['run']}", check=False).returncode == 0) != works:
         if time.monotonic() > deadline:
             raise CorpusError(f"{entry.name}: {when} the traffic ({symptom['run']}) {'fails' if works else 'works'}")

@@ -108,13 +108,14 @@ def dns(address: str, code: str = "0", answer: str = "10.77.0.2") -> None:
 
 
 def ntp(address: str, offset: str = "0") -> None:
-    """A stratum 2 server whose clock is ``offset`` seconds ahead."""
+    """A stratum 2 server whose clock is ``offset`` seconds ahead, and runs on when somebody sets that of the machine."""
+    begun = time.time() - time.monotonic()
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((address, 123))
     ready()
     while True:
         data, where = server.recvfrom(256)
-        now = time.time() + float(offset) + 2208988800
+        now = begun + time.monotonic() + float(offset) + 2208988800
         stamp = struct.pack("!II", int(now), int((now % 1) * 2**32))
         server.sendto(
             struct.pack("!BBBb11I", 0x24, 2, 6, -20, 0, 0, 0x7F000001, *[0] * 8)[:16] + stamp + data[40:48] + stamp + stamp, where

@@ -19,6 +19,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 _COUNTER = itertools.count(1)
+#: How many times as long as usual things may take: a machine that is emulated is slow, not broken.
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))
 
 
 class Namespace:
@@ -42,7 +44,9 @@ class Namespace:
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside; text in and out."""
-        done = subprocess.run(self.argv(argv), capture_output=True, text=True, input=input, timeout=timeout, env=env, check=False)
+        done = subprocess.run(
+            self.argv(argv), capture_output=True, text=True, input=input, timeout=timeout * PATIENCE, env=env, check=False
+        )
         if check and done.returncode:
             raise AssertionError(f"{argv}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
@@ -101,7 +105,7 @@ class Namespace:
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     """Wait for a condition; returns its first true value, fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()
         if value:

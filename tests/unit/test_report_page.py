@@ -243,6 +243,8 @@ def test_no_target_no_answer(tmp_path: Path) -> None:
     [
         ("firewall-drops-target", "firewall"),
         ("bpf-program-foreign", "hooks"),
+        ("tc-filter-drops-target", "hooks"),
+        ("link-impaired", "links"),
         ("port-not-listening", "listeners"),
         ("accept-queue-overflow", "listeners"),
         ("nic-drops", "drops"),

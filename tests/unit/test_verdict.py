@@ -155,7 +155,7 @@ def test_a_program_that_may_drop_makes_doubt_and_one_that_drops_all_decides() ->
     assert found.verdict == "unknown" and "guard" in str(found.why)
     elsewhere = {**entry, "interface": {"name": "eth1"}}
     assert walk.Walker(rules, router([], []), [elsewhere]).incoming(packet("192.0.2.11")).verdict == "accept"
-    tc = {"chain": 0, "protocol": "all", "reached": None, "actions": [{"kind": "gact", "verdict": "drop"}]}
+    tc = {"chain": 0, "protocol": "all", "reached": True, "conditions": [], "actions": [{"kind": "gact", "verdict": "drop"}]}
     everything = {
         **entry,
         "hook": "tc",

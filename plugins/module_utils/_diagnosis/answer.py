@@ -106,6 +106,9 @@ def _hooks(facts: Facts, findings: list[Finding]) -> dict[str, Any]:
     refused = _of(findings, "bpf-program-refuses")
     if refused is not None:
         return _step("hooks", BAD, f"likely: {refused.summary}")
+    taken = _of(findings, "tc-filter-drops-target")
+    if taken is not None:
+        return _step("hooks", BAD, taken.summary if taken.grade == "proven" else f"likely: {taken.summary}")
     suspects = hooked.suspects(facts)
     if facts.asked.address is not None and any(one.get("status") == "ok" for one in _tried(facts)):
         passed = f"the probe passed {len(suspects)} program(s) that may drop: {hooked.shown(suspects)}"

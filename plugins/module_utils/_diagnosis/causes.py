@@ -160,9 +160,26 @@ def _by_tunnel(facts: Facts, cause: Finding, other: Finding) -> bool:
     return _unreachable(other) and other.data.get("link") != link and bool(address) and facts.way_out(str(address)) == link
 
 
+def _by_netem(facts: Facts, cause: Finding, other: Finding) -> bool:
+    """What is late or lost because this host's own queue makes it so."""
+    link = cause.data.get("link")
+    if other.id == "tcp-retransmits":
+        return bool(cause.data.get("lossy"))
+    if other.id == "qdisc-drops":
+        return other.subject.startswith(f"{link} netem ")
+    if other.id == "path-latency-jump" and other.data.get("hop") != 1:
+        return False
+    known = ("round-trip-slow", "path-latency-jump") if cause.data.get("slow") else ()
+    if other.id in known or (other.id == "path-loss" and cause.data.get("lossy")):
+        address = other.data.get("address")
+        return other.data.get("dev") == link or (bool(address) and facts.way_out(str(address)) == link)
+    return False
+
+
 #: (cause, whether it explains another finding), the lowest layer first: each consequence goes to the deepest cause.
 _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("interface-no-carrier", _by_link),
+    ("link-impaired", _by_netem),
     ("neighbour-failed", _by_neighbour),
     ("ipsec-drops", _by_ipsec),
     ("tunnel-inside-itself", _by_tunnel),
@@ -175,6 +192,7 @@ _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("route-missing", _by_route),
     ("route-detour", _by_route),
     ("bpf-program-refuses", _by_rule),
+    ("tc-filter-drops-target", _by_rule),
     ("firewall-drops-target", _by_rule),
     ("firewall-drops-target", _by_reverse_path),
     ("firewall-drops-outgoing", _by_route),

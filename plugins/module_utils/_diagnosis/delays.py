@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""Round trips that take too long, and the hop from which on the way takes longer or loses packets. (D06, D11)"""
+"""Round trips that take too long, the hop from which a way is longer or loses packets, and harm done on purpose. (D06, D11)"""
 
 from __future__ import annotations
 
@@ -25,8 +25,54 @@ _LARGE_STEP_MS = 100.0
 _THERE = ("ok", "lossy", "icmp_blocked", "no_answer", "refused", "reset")
 
 
+#: Of what netem does, so much breaks services: milliseconds, percent.
+_BAD_DELAY_MS, _BAD_PERCENT = 100.0, 1.0
+
+
 def find(facts: Facts) -> list[Finding]:
-    return pings(facts) + paths(facts)
+    return impaired(facts) + pings(facts) + paths(facts)
+
+
+def impaired(facts: Facts) -> list[Finding]:
+    """The queueing discipline netem on the way out: what a test, a drill or chaos tool left behind."""
+    return [_impaired(str(link["name"]), one) for link in facts.items("links") for one in link.get("netem") or [] if _harm(one)]
+
+
+def _harm(one: dict[str, Any]) -> list[str]:
+    """What it does to packets, in words."""
+    words = []
+    if one["delay_ms"] or one["jitter_ms"]:
+        jitter = f" ± {one['jitter_ms']:g} ms" if one["jitter_ms"] else ""
+        words.append(f"holds each packet back for {one['delay_ms']:g} ms{jitter}")
+    if one["loss_model"]:
+        words.append("loses packets in bursts")
+    for name, verb in (("loss", "loses"), ("corrupt", "corrupts"), ("duplicate", "doubles"), ("reorder", "reorders")):
+        if one[f"{name}_percent"]:
+            words.append(f"{verb} {one[f'{name}_percent']:g} %")
+    if one["rate_bytes"]:
+        words.append(f"sends no more than {one['rate_bytes'] * 8 / 1e6:g} Mbit/s")
+    return words
+
+
+def _impaired(link: str, one: dict[str, Any]) -> Finding:
+    lossy = one["loss_model"] or max(one["loss_percent"], one["corrupt_percent"]) >= _BAD_PERCENT
+    place = one["place"].split()
+    return Finding(
+        id="link-impaired",
+        grade="proven",
+        severity="critical" if lossy or one["delay_ms"] >= _BAD_DELAY_MS else "warning",
+        subject=f"netem {link} {one['place']}",
+        summary=f"The queueing discipline netem of {link} does harm on purpose: it {', '.join(_harm(one))}.",
+        evidence=[
+            f"netem {one['handle']} at {one['place']} of {link}, for what this host sends there: {harm}" for harm in _harm(one)
+        ],
+        fix=[
+            "# a test, a drill or a chaos tool that still runs may set it again:",
+            f"tc qdisc del dev {word(link)} {' '.join(place)}",
+        ],
+        requirement=["D06", "D13"],
+        data={"link": link, "lossy": bool(lossy), "slow": bool(one["delay_ms"] or one["rate_bytes"])},
+    )
 
 
 def pings(facts: Facts) -> list[Finding]:

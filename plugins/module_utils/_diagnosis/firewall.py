@@ -20,7 +20,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet impo
 REQUIREMENT = ["D09", "D10", "D15"]
 
 #: A port a client would choose: outside every service range.
-_CLIENT_PORT = 49152
+CLIENT_PORT = 49152
 
 
 @dataclass
@@ -79,7 +79,7 @@ def verdicts(facts: Facts) -> Verdicts:
                 proto=target.number,
                 saddr=sender,
                 daddr=own["address"],
-                sport=_CLIENT_PORT,
+                sport=CLIENT_PORT,
                 dport=target.port,
                 iif=link,
                 oif="",
@@ -100,7 +100,7 @@ def _leaving(facts: Facts, walker: walk.Walker) -> Verdicts:
     family = 6 if ":" in target.address else 4
     tcp = target.proto == "tcp"
     packet = Packet(
-        family=family, proto=target.number, daddr=target.address, sport=_CLIENT_PORT, dport=target.port, iif="", own=True,
+        family=family, proto=target.number, daddr=target.address, sport=CLIENT_PORT, dport=target.port, iif="", own=True,
         tcp_flags=2 if tcp else None,
     )  # fmt: skip
     out.flows.append(Flow(packet, "this host", walker.outgoing(packet)))
@@ -126,7 +126,7 @@ def find(facts: Facts, found: Verdicts) -> list[Finding]:
     return [_finding(facts, found.flows, found.walker, flows) for flows in grouped.values()]
 
 
-def _whole_family(every: list[Flow], stopped: list[Flow]) -> bool:
+def whole_family(every: list[Flow], stopped: list[Flow]) -> bool:
     """Is all of IPv4 stopped, or all there is? IPv6 alone leaves the way that clients fall back to."""
     families = {flow.packet.family for flow in every}
     for family in (4, 6):
@@ -178,7 +178,7 @@ def _finding(facts: Facts, every: list[Flow], walker: walk.Walker, flows: list[F
     return Finding(
         id="firewall-drops-target",
         grade="proven",
-        severity="critical" if _whole_family(every, flows) else "warning",
+        severity="critical" if whole_family(every, flows) else "warning",
         subject=subject,
         summary=summary if everything else f"{summary} (for {', '.join(stopped)})",
         evidence=evidence,

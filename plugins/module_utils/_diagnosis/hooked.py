@@ -11,10 +11,11 @@ import re
 from typing import Any
 
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts, is_loopback, shown_address
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.firewall import Verdicts
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.firewall import CLIENT_PORT, Verdicts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
-from ansible_collections.netops.fleet.plugins.module_utils._firewall import programs, walk
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import filters, programs, walk
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
 
 Hook = dict[str, Any]
 
@@ -40,12 +41,27 @@ _OUTWARD = {
 #: Hooks of the system calls: a program there that says no makes the call fail.
 _CALLS = {"tcp": ("inet{0}_connect",), "udp": ("inet{0}_connect", "udp{0}_sendmsg")}
 _FAMILIES = {4: ("ipv4", 2, None), 6: ("ipv6", 10, None)}
-_PROTOCOLS = {4: ("ip", "all", None), 6: ("ipv6", "all", None)}
+_SYN, _ACK = 0x02, 0x10
 
 
 def suspects(facts: Facts) -> list[Hook]:
     """Hooks on the target's way that may drop its packets, or the answers."""
-    return [one for one in facts.items("hooks") if one.get("can_drop") != "no" and _on_the_way(facts, one)]
+    found = [one for one in facts.items("hooks") if one.get("can_drop") != "no" and _on_the_way(facts, one)]
+    return [one for one in found if _may_take(facts, one)]
+
+
+def _may_take(facts: Facts, hook: Hook) -> bool:
+    """Not a filter that certainly does not match the target's packets, or lets them pass."""
+    target = facts.target
+    if target is None or hook.get("hook") != "tc" or hook.get("kind") == "bpf":
+        return True
+    beside = [one for one in facts.items("hooks") if one.get("hook") == "tc"]
+    packets = []
+    for family in (4, 6) if target.address is None else (_family(target),):
+        sent = Packet(family, target.number, None, target.address, CLIENT_PORT, target.port, mark=None, tcp_flags=_SYN)
+        back = Packet(family, target.number, target.address, None, target.port, CLIENT_PORT, mark=None, tcp_flags=_SYN | _ACK)
+        packets.append(sent if (target.address is None) == (hook.get("direction") == "ingress") else back)
+    return any(filters.decides(hook, beside, one) not in (filters.NEXT, filters.PASS) for one in packets)
 
 
 def refusers(facts: Facts) -> list[Hook]:
@@ -191,9 +207,9 @@ def _family(target: Target) -> int:
 
 def _of_family(hook: Hook, target: Target) -> bool:
     family = _family(target)
-    return (hook.get("netfilter") or {}).get("family") in _FAMILIES[family] and (hook.get("tc") or {}).get(
-        "protocol"
-    ) in _PROTOCOLS[family]
+    return (hook.get("netfilter") or {}).get("family") in _FAMILIES[family] and (hook.get("tc") or {}).get("protocol") in (
+        "ip" if family == 4 else "ipv6", "all", None,
+    )  # fmt: skip
 
 
 def _own(facts: Facts, address: str) -> bool:

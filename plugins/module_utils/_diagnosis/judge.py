@@ -33,6 +33,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     reach,
     services,
     tls,
+    traffic_control,
     transport,
     tunnels,
     ways,
@@ -54,6 +55,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     walked = firewall.verdicts(facts)
     found = ports.find(facts, walked.moved()) + firewall.find(facts, walked) + queues.find(facts) + losses.find(facts)
     found += basics.find(facts) + reach.find(facts) + hooked.find(facts, walked) + parameters.find(facts)
+    found += traffic_control.find(facts, walked)
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
     found += tls.find(facts) + machine.find(facts) + tunnels.find(facts)
     found += nat.find(facts) + hops.find(facts) + physical.find(facts) + configured.find(facts) + services.find(facts)

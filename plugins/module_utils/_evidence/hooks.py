@@ -41,7 +41,7 @@ _RTA_DST, _RTA_TABLE, _RTA_ENCAP_TYPE, _RTA_ENCAP, _LWTUNNEL_ENCAP_BPF = 1, 15, 
 _LWT_SIDES = {1: "in", 2: "out", 3: "xmit"}
 _TC_FIELDS = (
     "place", "chain", "priority", "protocol", "handle", "direct_action", "block", "classid", "actions", "reached", "match",
-    "understood",
+    "understood", "conditions",
 )  # fmt: skip
 _ANALYSIS_SECONDS = 4.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence import tunnels
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import netem, tunnels
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool, netlink, procfs, rtnl
 
@@ -25,25 +25,36 @@ def read() -> Section:
     """All links of this network namespace.
 
     Data: list of ``{name, index, kind, type, mac, mtu, up, carrier, operstate, master, peer_index, peer_elsewhere, driver,
-    speed_mbit, duplex, qlen, qdisc, carrier_changes, xdp, physical, numa_node, detail}``. kind: null for a link that is no
-    software device (and for ``lo``). carrier: null while the link is down. peer_index: the link below or the other end;
+    speed_mbit, duplex, qlen, qdisc, carrier_changes, xdp, physical, numa_node, detail, netem}``. kind: null for a link that
+    is no software device (and for ``lo``). carrier: null while the link is down. peer_index: the link below or the other end;
     peer_elsewhere: that index belongs to another network namespace. detail: vlan id, bond mode, ends of a tunnel as in
-    ``tunnels.ends``.
+    ``tunnels.ends``. netem: what that queueing discipline does to outgoing packets, a list as of ``netem.read``; null: not read.
     """
     section = Section([])
     try:
         with netlink.Socket(netlink.ROUTE) as sock:
             ext = netlink.pack([(rtnl.IFLA_EXT_MASK, rtnl.RTEXT_FILTER_SKIP_STATS)])
             answers = sock.dump(rtnl.GETLINK, rtnl.link_request() + ext)
+            section.data = [_link(body) for _kind, body in answers if len(body) >= rtnl.IFINFO.size]
+            _impairments(section, sock)
     except OSError as error:
         section.gap("links", f"rtnetlink: {procfs.reason(error)}")
         return section
-    section.data = [_link(body) for _kind, body in answers if len(body) >= rtnl.IFINFO.size]
     names = {link["index"]: link["name"] for link in section.data}
     for link in section.data:
         link["master"] = names.get(link["master"])
     _ask_drivers(section)
     return section
+
+
+def _impairments(section: Section, sock: netlink.Socket) -> None:
+    try:
+        found = netem.read(sock)
+    except OSError as error:
+        section.gap("links.netem", f"rtnetlink: {procfs.reason(error)}")
+        return
+    for link in section.data:
+        link["netem"] = found.get(link["index"], [])
 
 
 def _link(body: bytes) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def _link(body: bytes) -> dict[str, Any]:
         "physical": False,
         "numa_node": None,
         "detail": _detail(kind, netlink.attributes(info.get(_IFLA_INFO_DATA, b""))),
+        "netem": None,
     }
     if kind is None and link["type"] != "loopback":
         folder = _device_folder(link, found)

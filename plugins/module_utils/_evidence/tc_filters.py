@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import tc_match
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import netlink, procfs, rtnl
 
@@ -46,7 +47,7 @@ _LAYOUT = {
     "route": (1, 6, 5), "flow": (3, 9, 10), "cgroup": (0, 1, 2),
 }  # fmt: skip
 #: Attributes that tell hits or places, not what is matched.
-_VOLATILE = {"u32": (7, 9, 11), "flower": (3, 22, 89), "matchall": (2, 3, 4), "bpf": (1, 9, 10, 11), "basic": (3, 5)}
+_VOLATILE = {"u32": (7, 9, 11), "flower": (3, 22, 86), "matchall": (2, 3, 4), "bpf": (1, 9, 10, 11), "basic": (3, 5)}
 
 #: Action kind → attribute that starts with struct tc_gen. These do what their verdict says and drop nothing of their own.
 _ACTION_PARMS = {
@@ -172,9 +173,10 @@ def _program(options: dict[int, bytes], name: int, tag: int, number: int) -> dic
 def parse_filter(body: bytes) -> dict[str, Any] | None:
     """One filter; None for what is no filter (an empty priority, a hash table of u32, damaged data).
 
-    ``{ifindex, block, parent, chain, priority, protocol, handle, kind, classid, direct_action, classic, prog, actions, match}``.
+    ``{ifindex, block, parent, chain, priority, protocol, handle, kind, classid, direct_action, classic, prog, actions, match,
+    conditions}``.
     block: number of the shared block it belongs to, else null. classic: has a classic BPF program. prog: ``{id, name, tag}``
-    of an extended one. match: digest of what is matched.
+    of an extended one. match: digest of what is matched. conditions: what is matched, as in tc_match.
     """
     if len(body) < rtnl.TC.size:
         return None
@@ -211,6 +213,7 @@ def parse_filter(body: bytes) -> dict[str, Any] | None:
         "actions": actions,
         "understood": kind in _LAYOUT,
         "match": digest.hexdigest()[:8],
+        "conditions": tc_match.conditions(kind, handle, options),
     }
     if kind == "bpf":
         filtered["direct_action"] = bool(netlink.number(options.get(8)) & 1)

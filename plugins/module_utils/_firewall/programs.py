@@ -4,8 +4,8 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """Programs and traffic control filters on a packet's way: which see it, and what they may do. Pure: the hook census in.
 
-A program that cannot drop or divert anything is passed; one that drops everything drops; of the others the instructions tell
-where they can be followed (``run``), and otherwise they may drop.
+A program that cannot drop or divert anything is passed; a filter does to the packet what its conditions and actions say; of
+programs the instructions tell where they can be followed (``run``), and otherwise they may drop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional
 
+from ansible_collections.netops.fleet.plugins.module_utils._firewall import filters
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import TCP, UDP, Packet
 
 #: place of the walk -> (hook, direction) of the census, in the order in which they run
@@ -89,8 +90,12 @@ class Programs:
         evidence = "; ".join(str(one) for one in (entry.get("drop_evidence") or [])[:2])
         if drop == "no" and divert == "no":
             return "accept", ""
-        if _drops_all(entry):
-            return "drop", "its action drops every packet"
+        if entry.get("hook") == "tc":
+            said = filters.decides(entry, self._entries, packet)
+            if said in (filters.NEXT, filters.PASS):
+                return "accept", "it does not match, or lets it pass"
+            if said == filters.DROP:
+                return "drop", f"it matches ({filters.shown(entry['tc']['conditions'])}), and its action drops"
         if self._run is not None and entry.get("id"):
             passes = self._run(entry, packet)
             if passes is not None:
@@ -122,18 +127,3 @@ def _in_cgroup(entry: dict[str, Any], packet: Packet) -> bool:
 def _of_family(entry: dict[str, Any], family: int) -> bool:
     protocol = (entry.get("tc") or {}).get("protocol")
     return protocol in (None, "all", _PROTOCOLS[family])
-
-
-def _drops_all(entry: dict[str, Any]) -> bool:
-    """A filter that matches everything and whose first action drops."""
-    tc = entry.get("tc") or {}
-    actions = tc.get("actions") or []
-    first = actions[0] if actions else {}
-    return bool(
-        entry.get("kind") == "matchall"
-        and tc.get("reached") is not False
-        and not tc.get("chain")
-        and entry.get("order") == 0
-        and first.get("kind") == "gact"
-        and first.get("verdict") == "drop"
-    )

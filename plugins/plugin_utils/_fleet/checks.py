@@ -14,7 +14,7 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import cl
 #: check -> (title, sections it is read from, words in a finding's id that belong to it). A finding goes to the first check
 #: one of whose words is in its id, unless EXACT names it.
 CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "hooks": ("Hooks", ("hooks",), ("bpf", "hook", "xdp", "tcx")),
+    "hooks": ("Hooks", ("hooks",), ("bpf", "hook", "xdp", "tcx", "tc")),
     "dns": ("DNS", ("names",), ("dns", "resolver", "name", "lookup")),
     "clock": ("Clock", ("clock",), ("clock", "time", "ntp")),
     "sysctls": ("Sysctls", ("sysctls",), ("sysctl",)),

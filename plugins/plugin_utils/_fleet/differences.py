@@ -357,8 +357,8 @@ def _programs(
                 "bpf-program-foreign",
                 grade,
                 "critical" if grade == "likely" else "info" if one in harmless else "warning",
-                clean(f"BPF program {one.key.removeprefix('bpf ')}", 400),
-                clean(f"a program on the packet path that the peers do not have: {one.where()}; owner {owner}", 600),
+                clean(_hook_name(one.key), 400),
+                clean(f"{_hook_kind(one.key)} on the packet path that the peers do not have: {one.where()}; owner {owner}", 600),
                 evidence_lines,
                 fix,
                 ["D14"],
@@ -368,6 +368,15 @@ def _programs(
     if len(found) > _MAX_PROGRAMS:
         out.append(_fold_list("bpf-program-foreign", "warning", "bpf", found[_MAX_PROGRAMS:], []))
     return out
+
+
+def _hook_name(key: str) -> str:
+    """``BPF program tcx ingress ...``; a filter with actions is none: ``filter tc ingress ...``."""
+    return f"BPF program {key.removeprefix('bpf ')}" if key.startswith("bpf ") else key
+
+
+def _hook_kind(key: str) -> str:
+    return "a program" if key.startswith("bpf ") else "a traffic control filter" if key.startswith("filter ") else "a hook"
 
 
 def _harmless(found: list[Deviation], evidence: dict[str, Any]) -> Finding:

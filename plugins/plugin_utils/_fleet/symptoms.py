@@ -73,7 +73,7 @@ _MESH = Step("between the hosts", ("mesh",), ("mesh-",), optional=True)
 #: A long round trip may be another site and is a note; who asks for latency is told.
 _MESH_SLOW = replace(_MESH, notes=tuple(f"{name} slow" for name in ("mesh-host-bad", "mesh-pair-bad", "mesh-group-bad")))
 _RULES = Step("packet filter", ("firewall",), ("firewall-", "rule-differs", "walk-probe-disagree", "nat-"))
-_HOOKS = Step("hooks", ("hooks",), ("bpf-",))
+_HOOKS = Step("hooks", ("hooks",), ("bpf-", "tc-filter-"))
 _TRACKING = Step("connection tracking", ("conntrack",), ("conntrack-",))
 _QUEUES = Step(
     "concurrency",
