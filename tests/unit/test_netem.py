@@ -27,10 +27,9 @@ def options(latency: int = 0, loss: float = 0, duplicate: float = 0, jitter: int
 
 
 def test_as_a_kernel_tells_it() -> None:
-    told = netem.parse(
-        options(1, 0.05, 0.01, 1, (10, struct.pack("=q", 300_000_000)), (11, struct.pack("=q", 20_000_000)),
-                (3, struct.pack("=II", 0x40000000, 0)), (4, struct.pack("=II", 0x0147AE14, 0)), (6, struct.pack("=IiIi", 125000, 0, 0, 0)))
-    )  # fmt: skip
+    delays = (10, struct.pack("=q", 300_000_000)), (11, struct.pack("=q", 20_000_000))
+    reorder, corrupt = (3, struct.pack("=II", 0x40000000, 0)), (4, struct.pack("=II", 0x0147AE14, 0))
+    told = netem.parse(options(1, 0.05, 0.01, 1, *delays, reorder, corrupt, (6, struct.pack("=IiIi", 125000, 0, 0, 0))))
     assert told == {
         "delay_ms": 300.0, "jitter_ms": 20.0, "loss_percent": 5.0, "loss_model": False, "duplicate_percent": 1.0,
         "reorder_percent": 25.0, "corrupt_percent": 0.5, "rate_bytes": 125000,
@@ -43,11 +42,7 @@ def test_as_an_old_kernel_tells_it_and_damaged() -> None:
     assert (
         netem.parse(options(0, 0, 0, 0, (6, bytes(16)), (8, struct.pack("=Q", 12_500_000_000))))["rate_bytes"] == 12_500_000_000
     )
-    assert (
-        netem.parse(b"\1")
-        == netem.parse(b"")
-        == {key: QUIET[key] for key in QUIET if key not in ("handle", "place")} | {"delay_ms": netem.parse(b"\1")["delay_ms"]}
-    )
+    assert netem.parse(b"x") == netem.parse(b"") == {key: QUIET[key] for key in QUIET if key not in ("handle", "place")}
 
 
 def told(*impairments: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
@@ -78,8 +73,8 @@ def test_one_that_does_nothing_is_no_harm() -> None:
 
 def test_what_is_slow_by_it_goes_with_it() -> None:
     ping = {
-        "kind": "ping", "target": "192.0.2.1", "address": "192.0.2.1", "status": "ok", "sent": 3, "received": 3, "loss_percent": 0,
-        "rtt_ms": {"min": 300.1, "avg": 300.4, "max": 301.0},
+        "kind": "ping", "target": "192.0.2.1", "address": "192.0.2.1", "status": "ok", "sent": 3, "received": 3,
+        "loss_percent": 0, "rtt_ms": {"min": 300.1, "avg": 300.4, "max": 301.0},
     }  # fmt: skip
     routes = [{"family": 4, "table": 254, "type": "unicast", "dst": "192.0.2.0/24", "via": None, "dev": "eth0", "flags": []}]
     (found,) = told({"delay_ms": 300.0}, probes=[ping], routes=routes)
