@@ -3,16 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python -m tests.faults [PATTERN ...]: run faults and healthy hosts whose name matches, a line each. Root.
 
-Faults that need a virtual machine (``guest``) are run only when they are named in full. With --json as the first word each line
-is ``OUTCOME`` and a runner.Outcome.
+Faults that need a virtual machine (``guest``) are run only when they are named in full.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 import traceback
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,10 +19,8 @@ def main(patterns: list[str]) -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
     from tests.faults import runner
 
-    as_json = patterns[:1] == ["--json"]
-    patterns = patterns[as_json:]
     bad = 0
-    works = [(runner.run, one) for one in runner.load(runner.FAULTS)]
+    works: list[tuple[Callable[..., runner.Outcome], runner.Entry]] = [(runner.run, one) for one in runner.load(runner.FAULTS)]
     works += [(runner.run_healthy, one) for one in runner.load(runner.HEALTHY)]
     for work, entry in works:
         if patterns and not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
@@ -40,9 +36,6 @@ def main(patterns: list[str]) -> int:
         except Exception:
             traceback.print_exc()
             bad += 1
-            continue
-        if as_json:
-            print("OUTCOME " + json.dumps(dataclasses.asdict(outcome)), flush=True)
             continue
         well = outcome.first and not outcome.stray and not outcome.after
         bad += not well

@@ -101,7 +101,7 @@ def clock(server: str) -> bool:
         sock.connect((server, 123))
         sock.send(b"\x23" + bytes(47))
         seconds, _fraction = struct.unpack("!II", sock.recv(48)[40:48])
-        return abs(seconds - 2208988800 - time.time()) < 5
+        return bool(abs(seconds - 2208988800 - time.time()) < 5)
 
 
 def carrier(link: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -84,10 +85,10 @@ def is_expected(finding: dict[str, Any], expect: dict[str, Any]) -> bool:
     return bool(finding["id"] == expect["id"] and fnmatchcase(finding["subject"], str(expect.get("subject", "*"))))
 
 
-def run(entry: Entry) -> Outcome:
+def run(entry: Entry, make: Callable[[bool, int], World] = World) -> Outcome:
     """Inject, see the symptom, diagnose, take back, see that the symptom is gone and the diagnosis silent."""
     own_resolver = any("stop_resolver" in (entry[phase] or {}) for phase in ("setup", "during"))
-    with World(own_resolver, int(entry["fleet"] or 0)) as world:
+    with make(own_resolver, int(entry["fleet"] or 0)) as world:
         if entry["cgroup"]:
             world.host.confine()
         if entry["setup"]:

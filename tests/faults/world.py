@@ -37,7 +37,8 @@ ENVIRONMENT = {
 }
 #: A folder that host and peer share, for certificates; made and removed with each world.
 SHARED = f"/tmp/nf-faults-{os.getpid()}"
-_PREPARE = """
+#: Files of a machine at rest, with a resolver of the world.
+PREPARE = """
 mount -t tmpfs none /mnt
 mkdir /mnt/etc /mnt/machine /mnt/bin
 printf 'nameserver 10.77.0.2\\n' >/mnt/etc/resolv.conf
@@ -51,9 +52,8 @@ done
 cat /proc/diskstats >/mnt/machine/diskstats; mount --bind /mnt/machine/diskstats /proc/diskstats
 : >/mnt/machine/kmsg; mount --bind /mnt/machine/kmsg /dev/kmsg
 mount -t tmpfs none /usr/local/sbin
-echo ready
-exec cat
 """
+_STAY = PREPARE + "echo ready; exec cat"
 #: The kernel takes up to a second to use a link whose carrier went and came back.
 _REACH_THE_GATEWAY = "for attempt in 1 2 3 4 5 6 7 8 9 10; do if $ASK connect $GATEWAY4 $PORT; then exit; fi; done; exit 1"
 COLLECT = """
@@ -77,7 +77,7 @@ class Place(Namespace):
         super().__init__()
         self._cgroup = ""
         self._root = subprocess.Popen(
-            ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-euc", _PREPARE],
+            ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-euc", _STAY],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -252,12 +252,10 @@ class World:
         found: list[dict[str, Any]] = next(one["findings"] for one in hosts if one["name"] == "host-00")
         return found
 
-    def collect(
-        self, target: str | None, ask: dict[str, Any], window: float, place: Place | None = None
-    ) -> tuple[dict[str, Any], float]:
-        """(evidence of the host, or of another place, seconds it took)."""
-        place = place or self.host
-        params = {
+    @staticmethod
+    def parameters(target: str | None, ask: dict[str, Any], window: float) -> dict[str, Any]:
+        """What the collector is asked."""
+        return {
             "target": target,
             "window": window,
             "names": [],
@@ -270,6 +268,13 @@ class World:
             "probe_timeout": 1.5,
             **ask,
         }
+
+    def collect(
+        self, target: str | None, ask: dict[str, Any], window: float, place: Place | None = None
+    ) -> tuple[dict[str, Any], float]:
+        """(evidence of the host, or of another place, seconds it took)."""
+        place = place or self.host
+        params = self.parameters(target, ask, window)
         done = place.run([sys.executable, "-c", COLLECT, json.dumps(params)], env=place.environment())
         found = json.loads(done.stdout.splitlines()[-1])
         return found["evidence"], found["seconds"]

@@ -121,7 +121,7 @@ def _keys(draw: random.Random, family: int) -> list[str]:
 
 def test_u32_takes_what_is_said_and_nothing_else(make_ns: Any) -> None:
     draw = random.Random(20261129)
-    cases = []
+    cases: list[tuple[list[str], int, list[list[Any]]]] = []
     for number in range(80):
         family = 6 if number % 3 == 2 else 4
         senders = _SENDERS if family == 4 else ("fd09::7", "fd09::77", "fd0a::7", "2001:db8::7")
@@ -129,7 +129,7 @@ def test_u32_takes_what_is_said_and_nothing_else(make_ns: Any) -> None:
             [draw.choice(senders), draw.choice(_PORTS), draw.choice(_PORTS), draw.choice([0, 0x10, 0xB8]), draw.choice([64, 3])]
             for _ in range(8)
         ]
-        cases.append([["u32", *_keys(draw, family)], family, packets])
+        cases.append((["u32", *_keys(draw, family)], family, packets))
     ns: Namespace = make_ns()
     ns.run(["sh", "-euc", _LINKS])
     told = ns.python_json(_RUN, json.dumps(cases))

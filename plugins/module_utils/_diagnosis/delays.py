@@ -96,9 +96,14 @@ def _slow(least: float, link: str | None, others: list[float]) -> tuple[str, str
     if least > _FAR_MS:
         return "likely", f"a way around the earth takes less than {_FAR_MS:.0f} ms"
     usual = statistics.median(others) if len(others) >= _OTHERS else None
-    if usual is not None and least > max(_TIMES * usual, usual + _MORE_MS):
+    if usual is not None and unlike(least, usual):
         return "different", f"{len(others)} others in the subnet of {link} take {usual:g} ms (median of their fastest)"
     return None
+
+
+def unlike(least: float, usual: float) -> bool:
+    """Is a round trip far longer than the median of comparable ones? Both in milliseconds."""
+    return least > max(_TIMES * usual, usual + _MORE_MS)
 
 
 def _slow_ping(one: dict[str, Any], link: str | None, grade: str, measure: str) -> Finding:

@@ -28,6 +28,7 @@ from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import (
     pairs,
     peers,
     rank,
+    round_trips,
     schema,
     store,
     symptoms,
@@ -79,6 +80,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
             overlays.Overlays(),
             virtual.VirtualAddresses(),
             cluster.Cluster(store.read_cluster(run.folder), run.target, run.options),
+            round_trips.RoundTrips(),
         ),
     )
     between = mesh_view.Mesh(hosts)
@@ -178,7 +180,7 @@ def _record(
     comparison: peers.Comparison,
     view: differences.PeerView,
     ends: pairs.Pairs,
-    crossed: tuple[duplicates.Duplicates, overlays.Overlays, virtual.VirtualAddresses, cluster.Cluster],
+    crossed: tuple[duplicates.Duplicates, overlays.Overlays, virtual.VirtualAddresses, cluster.Cluster, round_trips.RoundTrips],
     between: mesh_view.Mesh,
     run: store.Run,
 ) -> dict[str, Any]:

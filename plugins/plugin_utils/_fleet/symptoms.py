@@ -68,7 +68,7 @@ _ROUTES = Step("routes", ("routes", "policy_rules"), ("route-", "reverse-path-",
 _TUNNELS = Step("tunnels and overlays", ("tunnels", "links", "drops"), ("ipsec-", "tunnel-", "overlay-", "ovs-"))
 _MTU = Step("MTU", ("links",), ("mtu-",))
 _REACH = Step("reachability", ("probes",), ("ping-", "http-", "target-", "peer-", "certificate-", "hop-"))
-_PATH = replace(_REACH, ids=(*_REACH.ids, "round-trip-", "path-"), notes=("path-latency-jump",))
+_PATH = replace(_REACH, ids=(*_REACH.ids, "round-trip-", "path-"), notes=("path-latency-jump", "round-trip-slow"))
 _MESH = Step("between the hosts", ("mesh",), ("mesh-",), optional=True)
 #: A long round trip may be another site and is a note; who asks for latency is told.
 _MESH_SLOW = replace(_MESH, notes=tuple(f"{name} slow" for name in ("mesh-host-bad", "mesh-pair-bad", "mesh-group-bad")))
