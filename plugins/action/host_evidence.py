@@ -37,6 +37,7 @@ _FROM_VARIABLES = (
         "probe_timeout",
         "probe_peers",
         "mesh_peers",
+        "capture",
     ),
 )
 _SEVERITIES = ("critical", "warning", "info")
@@ -62,6 +63,7 @@ class ActionModule(ActionBase):
             # No run to store it in: the module's own answer, evidence included, is what was asked for.
             arguments.pop("probe_peers", None)
             arguments.pop("mesh_peers", None)
+            arguments.pop("capture", None)
             base.update(self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars))
             return base
         if not isinstance(folder, str) or not os.path.isdir(folder):
@@ -95,8 +97,11 @@ class ActionModule(ActionBase):
         if meshed:
             drawn = self._addresses(variables, self._mesh(variables, meshed))
             arguments["mesh"] = [*(arguments.get("mesh") or []), *drawn]
-        sent = time.time()
+        seconds = float(arguments.pop("capture", None) or 0)
         try:
+            if seconds:
+                self._capture(seconds, arguments.get("target"), task_vars)
+            sent = time.time()
             answer = self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars)
         except AnsibleConnectionFailure as error:
             self._store("unreachable", str(error))
@@ -140,6 +145,25 @@ class ActionModule(ActionBase):
             if name not in found and value is not None:
                 found[name] = value if _plain(value) else self._templar.template(value)
         return found
+
+    def _capture(self, seconds: float, target: Any, task_vars: dict[str, Any] | None) -> None:
+        """Capture before anything is probed: what is seen is the traffic of others. Without it the host is read all the same."""
+        from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import target as targets
+        from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import captures
+
+        folder = captures.made(self._folder)
+        about = targets.parse(str(target)).to_dict() if target else None
+        asked = {"seconds": seconds, "filter": captures.expression(about)}
+        answer = self._execute_module(module_name="netops.fleet.packet_capture", module_args=asked, task_vars=task_vars)
+        if answer.get("failed"):
+            captures.note(self._folder, self._host, None, _failure(answer))
+            return
+        try:
+            _file, summary = captures.keep(folder, self._host, answer.get("pcap"))
+        except captures.NoCapture as error:
+            captures.note(self._folder, self._host, None, str(error))
+            return
+        captures.note(self._folder, self._host, summary)
 
     def _store(self, status: str, reason: str, clock: tuple[float, float] | None = None, packed: bytes | None = None) -> str:
         head = store.envelope(

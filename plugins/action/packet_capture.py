@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import binascii
 import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import captured, store
-from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean, safe_name
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import captures
+from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.text import clean
 
 _MODULE = "netops.fleet.packet_capture"
 
@@ -33,20 +32,10 @@ class ActionModule(ActionBase):
         if place is None or answer.get("failed"):
             return {**result, **answer}
         host = str((task_vars or {}).get("inventory_hostname"))
-        packed = answer.pop("pcap", None)
-        if not isinstance(packed, str) or len(packed) > store.MAX_RECEIVED * 4 // 3 + 4:
-            raise AnsibleActionFail(f"{clean(host, 100)}: the host's answer holds no capture, or one of more than 16 MiB")
         try:
-            data = binascii.a2b_base64(packed.encode("ascii"), strict_mode=True)
-        except (ValueError, UnicodeError):
-            raise AnsibleActionFail(f"{clean(host, 100)}: the host's answer is not base64") from None
-        summary = captured.summary(data)
-        file = os.path.join(place, safe_name(host) + ".pcap")
-        try:
-            store.write_atomic(file, data)
-            store.write_atomic(
-                file[: -len("pcap")] + "txt", ("\n".join([f"{clean(host, 200)}:", *summary["lines"]]) + "\n").encode()
-            )
+            file, summary = captures.keep(place, host, answer.pop("pcap", None))
+        except captures.NoCapture as error:
+            raise AnsibleActionFail(f"{clean(host, 100)}: {error}") from None
         except OSError as error:
             raise AnsibleActionFail(f"{error.filename}: {error.strerror}; folder must be one that you may write") from None
         result.update(answer, file=file, summary=summary)

@@ -85,6 +85,10 @@ options:
       - The next host and random others, drawn by the run's name. All others where there are no more.
     type: int
     default: 0
+  capture:
+    description: How many seconds every host captures packets of the target before it is read, up to V(60). V(0) for none.
+    type: float
+    default: 0.0
   min_peers:
     description: Hosts a group must have, with evidence, before its members are compared.
     type: int

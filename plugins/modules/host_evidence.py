@@ -125,6 +125,12 @@ options:
         name, looks up their addresses as for O(probe_peers) and adds them to O(mesh).
     type: int
     default: 0
+  capture:
+    description:
+      - Seconds for which packets of O(target), or TCP and ICMP, are captured before the host is read, V(0) to V(60). Read by
+        the action plugin, which runs M(netops.fleet.packet_capture) and keeps the capture in the run's folder C(captures).
+    type: float
+    default: 0.0
   pair:
     description:
       - What this host is to its O(peers). V(sender) tries them and walks its packets on the way out; V(receiver) walks packets

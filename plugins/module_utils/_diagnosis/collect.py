@@ -66,6 +66,7 @@ ARGUMENTS: dict[str, Any] = {
     "probe_peers": {"type": "int", "default": 0},
     "mesh": {"type": "list", "elements": "dict", "default": [], "options": _PEER},
     "mesh_peers": {"type": "int", "default": 0},
+    "capture": {"type": "float", "default": 0.0},
     "pair": {"type": "str", "choices": ["sender", "receiver"]},
     "ntp": {"type": "list", "elements": "str", "default": []},
     "services": {"type": "list", "elements": "str", "default": []},

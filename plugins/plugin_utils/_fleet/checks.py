@@ -28,8 +28,8 @@ CHECKS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "probes": ("Probes", ("probes", "mesh"), ("mesh", "ping", "http", "target", "probe", "path", "hop", "unreachable")),
     "drops": (
         "Drops",
-        ("drops", "drop_reasons"),
-        ("drops", "queue", "ring", "softnet", "qdisc", "backlog", "overflow", "buffer"),
+        ("drops", "drop_reasons", "capture"),
+        ("drops", "capture", "queue", "ring", "softnet", "qdisc", "backlog", "overflow", "buffer"),
     ),
     "routes": ("Routes", ("routes", "policy_rules", "addresses"), ("route", "routing", "gateway", "address", "forwarding")),
     "links": (

@@ -26,6 +26,7 @@ NAMES = (
     "names",
     "probe_peers",
     "mesh_peers",
+    "capture",
     "ping",
     "http",
     "ntp",
@@ -59,6 +60,7 @@ def check(given: dict[str, Any], prefix: str = "diagnose_") -> dict[str, Any]:
         "timeout": int(checker.number("timeout", 120, 5, 3600)),
         "probe_peers": int(checker.number("probe_peers", 3, 0, 16)),
         "mesh_peers": int(checker.number("mesh_peers", 0, 0, 64)),
+        "capture": checker.number("capture", 0.0, 0.0, 60.0),
         "min_peers": int(checker.number("min_peers", 3, 2, 1000)),
         "fail_on": checker.choice("fail_on", "never", FAIL_ON),
         "names": checker.texts("names", 32, "names to resolve such as registry.example.com"),
@@ -74,10 +76,10 @@ def check(given: dict[str, Any], prefix: str = "diagnose_") -> dict[str, Any]:
     if out["symptom"] in ("port", "pair") and out["target"] is None:
         wanted = f"given with {prefix}target"
         checker.wrong("symptom", out["symptom"], wanted, f"say which traffic, for example -e {prefix}target=tcp/1678")
-    if out["window"] and out["timeout"] <= out["window"]:
-        checker.wrong(
-            "timeout", out["timeout"], f"more than {prefix}window ({out['window']:g} s)", "raise it or shorten the window"
-        )
+    watched = out["window"] + out["capture"]
+    if watched and out["timeout"] <= watched:
+        both = f"{prefix}window and {prefix}capture" if out["capture"] else f"{prefix}window"
+        checker.wrong("timeout", out["timeout"], f"more than {both} ({watched:g} s)", "raise it or shorten the window")
     if checker.problems:
         raise OptionError("\n".join(checker.problems))
     return out

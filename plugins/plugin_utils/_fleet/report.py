@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import (
+    captures,
     checks,
     cluster,
     differences,
@@ -84,6 +85,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
         ),
     )
     between = mesh_view.Mesh(hosts)
+    kept = captures.Captures(run.folder, run.options)
     briefs: list[Brief] = []
     causes = rank.Causes()
     with tempfile.TemporaryFile(dir=run.folder) as light, tempfile.TemporaryFile(dir=run.folder) as spool:
@@ -102,7 +104,7 @@ def build(run: store.Run, min_peers: int = peers.MIN_PEERS, judge: Judge | None 
         light.seek(0)
         for line in light:
             stored = store.Stored(**json.loads(line))
-            record = _record(stored, comparison, view, ends, crossed, between, run)
+            record = _record(stored, comparison, view, ends, crossed, between, kept, run)
             causes.add(stored.host, record["findings"])
             brief = _brief(record)
             packed = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
@@ -182,6 +184,7 @@ def _record(
     ends: pairs.Pairs,
     crossed: tuple[duplicates.Duplicates, overlays.Overlays, virtual.VirtualAddresses, cluster.Cluster, round_trips.RoundTrips],
     between: mesh_view.Mesh,
+    kept: captures.Captures,
     run: store.Run,
 ) -> dict[str, Any]:
     """One host of report.json."""
@@ -232,6 +235,10 @@ def _record(
         findings = between.findings(stored.host, findings)
         if evidence is None:
             stored.reason = clean("; ".join(part for part in (stored.reason, meshed["text"]) if part), 500)
+    covered, shown = kept.of(stored.host)
+    if evidence is not None and covered is not None:
+        findings = [*findings, *(one.to_dict() for one in shown)]
+        evidence["coverage"] += [covered]
     findings = sorted(findings, key=rank.finding_order)
     if evidence is not None:
         policies = crossed[3].coverage()

@@ -83,6 +83,7 @@ _QUEUES = Step(
 _DROPS = Step(
     "kernel drops", ("drops", "drop_reasons"), ("softnet-", "nic-drops", "qdisc-", "udp-", "tcp-", "conntrack-", "ipsec-")
 )
+_CAPTURE = Step("capture", ("capture",), ("capture-",), optional=True, notes=("capture-retransmits",))
 _HOST = Step(
     "host resources",
     ("machine", "kernel_log"),
@@ -99,7 +100,7 @@ _POLICIES = Step("network policies", ("network_policies",), ("network-policy-",)
 FLOWS: dict[str, tuple[Step, ...]] = {
     "port": (),
     "pair": (),
-    "latency": (_PATH, _MESH_SLOW, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _DROPS, _HOST, _SETTINGS),
+    "latency": (_PATH, _MESH_SLOW, _LINK, _NEIGHBOURS, _MTU, _QUEUES, _CAPTURE, _DROPS, _HOST, _SETTINGS),
     "pods": (
         _LINK,
         _MESH,
@@ -118,7 +119,7 @@ FLOWS: dict[str, tuple[Step, ...]] = {
     "dns": (_RESOLVERS, _NAMES, _CLUSTER_DNS, _RULES, _ROUTES, _NEIGHBOURS, _LINK),
     "firewall": (_RULES, _HOOKS, _POLICIES, _TRACKING, _ROUTES),
     "nic": (_LINK, _MESH, _DROPS, _MTU, _NEIGHBOURS, _SETTINGS),
-    "loss": (_MESH, _DROPS, _HOOKS, _RULES, _ROUTES, _LINK, _QUEUES, _MTU, _HOST),
+    "loss": (_MESH, _DROPS, _CAPTURE, _HOOKS, _RULES, _ROUTES, _LINK, _QUEUES, _MTU, _HOST),
 }
 
 
