@@ -9,11 +9,17 @@ import statistics
 
 from tests.bench.figures import Figure
 from tests.bench.options import Options
-from tests.faults import runner
+from tests.faults import emulated, runner
 
 
 def run(options: Options) -> list[Figure]:
-    faults = [_outcome(options, entry) for entry in runner.load(runner.FAULTS)]
+    entries = runner.load(runner.FAULTS)
+    faults = [_outcome(options, entry) for entry in entries if not runner.in_guest(entry)]
+    times = sorted(one.seconds for one in faults)
+    # By emulation, where times mean nothing.
+    for outcome in emulated.run([entry for entry in entries if runner.in_guest(entry)]):
+        faults.append(outcome)
+        options.say(f"{_told(outcome)}, in a virtual machine: {outcome.told()}")
     healthy = []
     for entry in runner.load(runner.HEALTHY):
         healthy.append(runner.run_healthy(entry))
@@ -22,7 +28,6 @@ def run(options: Options) -> list[Figure]:
     told = sum(len(one.findings) for one in faults)
     stray = sum(len(one.stray) for one in faults)
     alarms = sum(len(one.stray) for one in healthy) + sum(len(one.after) for one in faults)
-    times = sorted(one.seconds for one in faults)
     return [
         Figure("faults injected", len(faults), ""),
         Figure("causes not told first, of 100 faults", 100 * (len(faults) - first) / len(faults), "%", at_most=5.0),
@@ -38,6 +43,9 @@ def _outcome(options: Options, entry: runner.Entry) -> runner.Outcome:
         outcome = runner.run(entry)
     except (AssertionError, runner.CorpusError) as error:
         raise RuntimeError(f"{entry.name}: {error}") from error
-    said = "cause first" if outcome.first else "MISSED"
-    options.say(f"{entry.name}: {said}, {len(outcome.stray)} stray, {outcome.seconds:.2f} s: {outcome.told()}")
+    options.say(f"{_told(outcome)}, {outcome.seconds:.2f} s: {outcome.told()}")
     return outcome
+
+
+def _told(outcome: runner.Outcome) -> str:
+    return f"{outcome.name}: {'cause first' if outcome.first else 'MISSED'}, {len(outcome.stray)} stray"
