@@ -29,7 +29,8 @@ def port(number: int, field: str = "dport") -> list[dict[str, Any]]:
 
 def entry(*actions: dict[str, Any], conditions: Any = None, order: int = 0, **more: Any) -> dict[str, Any]:
     """A filter as the census lists it."""
-    at = {"direction": "ingress", "dev": "eth0", "protocol": "ip", "chain": 0, "kind": "flower", "can_drop": "yes", **more}
+    at = {"direction": "ingress", "dev": "eth0", "protocol": "ip", "chain": 0, "kind": "flower", "can_drop": "yes"}
+    at |= {"can_divert": "no", **more}
     tc = {
         "place": at["direction"], "priority": 10 + order, "protocol": at["protocol"], "handle": "0x1", "chain": at["chain"],
         "direct_action": False, "block": None, "classid": None, "reached": True, "match": "00", "understood": True,
@@ -38,7 +39,7 @@ def entry(*actions: dict[str, Any], conditions: Any = None, order: int = 0, **mo
     return {
         "hook": "tc", "direction": at["direction"], "kind": at["kind"], "name": None, "id": None, "order": order, "owners": [],
         "interface": {"name": at["dev"], "index": 2, "class": at["dev"]}, "cgroup": None, "netfilter": None, "tc": tc,
-        "can_drop": at["can_drop"], "can_divert": "no", "drop_evidence": ["action gact drop"],
+        "can_drop": at["can_drop"], "can_divert": at["can_divert"], "drop_evidence": ["action gact drop"],
         "key": f"filter tc {order} {at['protocol']}", "detach": [f"tc filter del dev eth0 {at['direction']} pref {10 + order}"],
     }  # fmt: skip
 
@@ -126,11 +127,11 @@ def test_a_part_is_a_warning() -> None:
 
 
 def test_elsewhere_is_likely_and_a_shaper_is_no_fault() -> None:
-    (found,), answer = told(entry(redirect("dead0"), conditions=port(1678), can_drop="no"))
+    (found,), answer = told(entry(redirect("dead0"), conditions=port(1678), can_drop="no", can_divert="yes"))
     assert (found["grade"], found["severity"]) == ("likely", "critical") and "redirect to egress of dead0" in found["summary"]
     assert answer["text"].startswith("tcp/1678 is blocked here: likely: ")
     links = [link(), link("ifb0", index=9, kind="ifb")]
-    assert told(entry(redirect("ifb0"), conditions=[], can_drop="no"), links=links)[0] == []
+    assert told(entry(redirect("ifb0"), conditions=[], can_drop="no", can_divert="yes"), links=links)[0] == []
 
 
 def test_below_a_vlan_packets_are_of_another_protocol() -> None:

@@ -170,6 +170,10 @@ def test_a_program_that_may_drop_makes_doubt_and_one_that_drops_all_decides() ->
     decision = walker.incoming(asked)
     assert decision.verdict == "drop"
     assert letpass.commands(lambda without: walker.incoming(asked, without), asked, decision) == ["tc filter del x"]
+    assert walker.incoming(asked.changed(iif=None)).verdict == "unknown", "it may come in elsewhere"
+    for conditions, goal in (([{"field": "dport", "value": "0016", "mask": "ffff"}], "accept"), (None, "unknown")):
+        other = {**everything, "tc": {**tc, "conditions": conditions}}
+        assert walk.Walker(rules, router([], []), [other]).incoming(asked).verdict == goal
 
 
 @pytest.mark.parametrize(("divert", "rule", "verdict"), [

@@ -38,7 +38,8 @@ class _Passing:
 
 def find(facts: Facts, walked: Verdicts) -> list[Finding]:
     """One finding per filter that takes the packets of a flow, or a part of them."""
-    hooks = [one for one in facts.items("hooks") if one.get("hook") == "tc" and one.get("kind") != "bpf"]
+    # A shaper may have thousands that only classify.
+    hooks = [one for one in facts.items("hooks") if one.get("hook") == "tc" and one.get("kind") != "bpf" and _takes_some(one)]
     if not hooks or facts.target is None or _answered(facts):
         return []
     beside = [one for one in facts.items("hooks") if one.get("hook") == "tc"]
@@ -54,6 +55,10 @@ def find(facts: Facts, walked: Verdicts) -> list[Finding]:
                 found.append(_finding(facts.asked, hook, said, met[said], walked.flows))
                 break
     return found
+
+
+def _takes_some(hook: Hook) -> bool:
+    return hook.get("can_drop") != "no" or hook.get("can_divert") != "no"
 
 
 def _does(facts: Facts, hook: Hook, beside: list[Hook], packet: Packet) -> str:

@@ -407,12 +407,15 @@ class Walker:
 
     def _run_programs(self, way: _Way, place: str, device: str | None) -> None:
         for entry in self._programs.at(place, device, way.packet):
-            self._program(way, entry)
+            self._program(way, entry, met=device is not None or not entry.get("interface"))
 
-    def _program(self, way: _Way, entry: dict[str, Any]) -> None:
+    def _program(self, way: _Way, entry: dict[str, Any], met: bool = True) -> None:
+        """met: the packet passes it for certain; False where its interface is not known."""
         if id(entry) in way.without:
             return
         kind, how = self._programs.judge(entry, way.packet)
+        if kind == DROP and not met:
+            kind, how = "may drop", f"where the packet passes that interface, {how}"
         name = programs.name(entry)
         if kind == ACCEPT:
             way.path.append(f"{name}: lets it pass{f' ({how})' if how else ''}")
