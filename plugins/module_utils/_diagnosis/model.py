@@ -90,6 +90,7 @@ LAYERS = (
     "ovs-flow-drops",
     "ovs-port-broken",
     "ovs-tunnel-down",
+    "ovs-datapath-overloaded",
     "overlay-peer-dead",
     "overlay-peer-mismatch",
     "tunnel-mtu-too-large",
