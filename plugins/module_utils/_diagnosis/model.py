@@ -79,6 +79,7 @@ LAYERS = (
     "mac-duplicate",
     "address-duplicate",
     "neighbour-failed",
+    "route-config-differs",
     "route-refuses",
     "route-missing",
     "route-detour",
