@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import configured_routes
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
-from tests.kernel.conftest import Namespace
+from tests.kernel.conftest import Namespace, until
 from tests.unit.hosts import healthy
 
 pytestmark = pytest.mark.kernel
@@ -106,6 +106,14 @@ address1=fd78::1/64
 gateway=fd78::2
 route1=fd79::/32,fe80::5,7
 """
+#: systemd-networkd with files and notes in a folder of its own. It waits for udev unless /sys can only be read.
+DAEMON = """
+mount --make-rprivate /; mount -o remount,bind,ro /sys
+mkdir -p "$1"/run/systemd/netif "$1"/run/systemd/network "$1"/etc/systemd/network
+chown systemd-network: "$1"/run/systemd/netif
+mount --bind "$1"/run/systemd /run/systemd; mount --bind "$1"/etc/systemd/network /etc/systemd/network
+exec /lib/systemd/systemd-networkd
+"""
 FILES = {
     "systemd-networkd": {
         "etc/systemd/network/20-lan.network": NETWORK,
@@ -181,4 +189,34 @@ def test_lost_routes_come_back_by_the_printed_commands(host: Namespace, tmp_path
     # What the link cannot have is told by the link's own findings.
     host.run(["ip", "link", "set", "far0", "down"])
     host.run(["ip", "route", "flush", "table", "main"])
+    assert judged(host, tmp_path) == []
+
+
+def test_what_networkd_itself_made_of_its_files(host: Namespace, tmp_path: Path) -> None:
+    host.run(["ip", "addr", "flush", "dev", "eth0"])
+    host.run(["ip", "link", "set", "eth0", "down"])
+    for name, text in {
+        # Without what only a DHCP server or a router tells: the link would wait for it.
+        "20-lan.network": NETWORK.replace("Gateway=_dhcp4\n", "").replace("[Network]\n", "[Network]\nIPv6AcceptRA=no\n"),
+        "20-lan.network.d/far.conf": "[Route]\nDestination=10.90.0.0/16\nGateway=10.78.0.8\n",
+        "20-lan.network.d/off.txt": "[Route]\nDestination=10.91.0.0/16\nGateway=10.78.0.8\n",
+    }.items():
+        path = tmp_path / "etc/systemd/network" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.partition("[Route]\nGateway=_ipv6ra")[0], encoding="utf-8")
+    host.start(["unshare", "--mount", "sh", "-euc", DAEMON, "sh", str(tmp_path)])
+    notes = tmp_path / "run/systemd/netif/links"
+    until(lambda: any("ADMIN_STATE=configured" in path.read_text(encoding="utf-8") for path in notes.glob("[0-9]*")))
+    kept = host.python_json(READ, str(tmp_path))["sections"]["configured"]["routes"]
+    assert len(kept) == NETWORK.count("[Route]") - 1 + 2 + 1 and judged(host, tmp_path) == []
+
+    # By hand: a route of each kind goes. networkd does not put them back.
+    for route in ("default via 10.78.0.2", "blackhole 10.4.0.0/16", "10.5.0.0/16 table 1000", "10.6.0.0/16", "10.90.0.0/16"):
+        host.run(["ip", "route", "del", *route.split()])
+    host.run(["ip", "-6", "route", "del", "fd79::/32", "via", "fe80::5", "dev", "eth0"])
+    found = judged(host, tmp_path)
+    assert [(one.data["file"].rpartition("/")[2], len(one.evidence)) for one in found] == [("20-lan.network", 5), ("far.conf", 1)]
+    for one in found:
+        for line in one.fix[: len(one.evidence)]:
+            host.run(line.split())
     assert judged(host, tmp_path) == []

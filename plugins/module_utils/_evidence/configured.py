@@ -22,6 +22,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
 
 _NETIF, _DEVICES, _IFSTATE = "run/systemd/netif/links", "run/NetworkManager/devices", "run/network/ifstate"
 _PROFILES = tuple(f"{top}/NetworkManager/system-connections" for top in ("etc", "run", "usr/lib"))
+#: Where networkd looks for its files, the most important folder first.
+_NETWORK_FOLDERS = tuple(f"{top}/systemd/network" for top in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
 _GENERATED = ("run/systemd/network/10-netplan-*", "run/NetworkManager/system-connections/netplan-*")
 _NETPLAN = ("etc/netplan/*.yaml", "run/netplan/*.yaml", "usr/lib/netplan/*.yaml")
 #: Red Hat's files, and what its network service leaves while it is started; SUSE's, and the folder of wicked's daemons.
@@ -121,7 +123,9 @@ def _networkd(section: Section, root: str, names: dict[int, str]) -> list[dict[s
         file = noted.get("NETWORK_FILE", "")
         if not file or noted.get("ADMIN_STATE") in ("unmanaged", "linger"):
             continue
-        paths = [file, *_words(noted.get("NETWORK_FILE_DROPINS", ""))]
+        # Versions before the notes had them: 252 of Debian 12 does not tell its drop-ins.
+        dropins = noted.get("NETWORK_FILE_DROPINS")
+        paths = [file, *(_dropins(root, file) if dropins is None else _words(dropins))]
         texts = [(path, text) for path, text in ((path, _text(root, path)) for path in paths) if text is not None]
         if texts and texts[0][0] == file:
             addresses, dhcp4 = networkd(*(text for _path, text in texts))
@@ -129,6 +133,15 @@ def _networkd(section: Section, root: str, names: dict[int, str]) -> list[dict[s
             for path, parsed in configured_routes.networkd(texts, tables):
                 _routes(section, parsed, "systemd-networkd", path, name, noted.get("ADMIN_STATE"))
     return out
+
+
+def _dropins(root: str, file: str) -> list[str]:
+    """Drop-ins of a .network file in the order of their names; one of a name that stands in several folders counts once."""
+    found: dict[str, str] = {}
+    for folder in _NETWORK_FOLDERS:
+        for path in glob.glob(os.path.join(root, folder, f"{glob.escape(os.path.basename(file))}.d", "*.conf"))[:_MOST_FILES]:
+            found.setdefault(os.path.basename(path), "/" + os.path.relpath(path, root))
+    return [path for _name, path in sorted(found.items())]
 
 
 def _words(text: str) -> list[str]:

@@ -51,7 +51,10 @@ def sections(text: str) -> Numbered:
 
 
 def networkd(files: list[tuple[str, str]], tables: dict[str, int]) -> list[tuple[str, Parsed]]:
-    """files: [(path, text)] of a .network file and its drop-ins. An empty ``Gateway=`` takes back those that [Network] had."""
+    """files: [(path, text)] of a .network file and its drop-ins. An empty ``Gateway=`` may take back those that [Network] had.
+
+    Not every version of networkd does; what is uncertain is no route that must be there.
+    """
     out: list[tuple[str, Parsed]] = [(path, ([], [])) for path, _text in files]
     plain: list[tuple[int, int, str]] = []
     for place, (_path, text) in enumerate(files):
