@@ -227,6 +227,7 @@ def test_route_files_of_red_hat(text: str, family: int, wanted: tuple[list[str],
         ("IPADDR=192.0.2.11\nGATEWAY=192.0.2.1\nIPV6_DEFAULTGW=fe80::1%eth0\n",
          (["2: default via 192.0.2.1", "3: default via fe80::1"], [])),
         ("GATEWAY=192.0.2.1\nDEFROUTE=no\n", ([], [])),
+        ("GATEWAY0=192.0.2.1\nIPV6_DEFROUTE=no\nIPV6_DEFAULTGW=fe80::1\n", (["1: default via 192.0.2.1"], [])),
         ("GATEWAY=192.0.2.1\nBOOTPROTO=dhcp\n", ([], [])),
         ("GATEWAY=$OTHER\n", ([], [1])),
     ],
@@ -426,6 +427,28 @@ def test_another_route_in_its_place_is_replaced() -> None:
     assert found.evidence[0].endswith("in the kernel: 10.0.0.0/8 via 192.0.2.8 dev eth0")
     (found,) = told(["fd00::/8 via fe80::1 dev eth0"], there("fd00::/8", "fe80::2", family=6, metric=1024))
     assert found.fix[0] == "ip -6 route replace fd00::/8 via fe80::1 dev eth0"
+
+
+def test_which_files_of_red_hat_are_read(tmp_path: Path) -> None:
+    folder = "etc/sysconfig/network-scripts"
+    for name, text in {
+        "run/lock/subsys/network": "",
+        f"{folder}/ifcfg-eth0": "DEVICE=eth0\nIPADDR=192.0.2.11\nGATEWAY=192.0.2.1\n",
+        f"{folder}/ifcfg-eth0:1": "DEVICE=eth0:1\nIPADDR=192.0.2.12\nGATEWAY=192.0.2.2\n",
+        f"{folder}/ifcfg-eth1": "DEVICE=eth1\nONBOOT=no\nGATEWAY=192.0.2.3\n",
+        f"{folder}/ifcfg-eth1.rpmsave": "DEVICE=eth1\nGATEWAY=192.0.2.3\n",
+        f"{folder}/route-eth0": "10.0.0.0/8 via 192.0.2.9\n",
+        f"{folder}/route-eth1": "11.0.0.0/8 via 192.0.2.9\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    routes = reader.read([link()], str(tmp_path)).data["routes"]
+    assert [(one["file"].rpartition("/")[2], one["dst"]) for one in routes] == [
+        ("ifcfg-eth0", "default"),
+        ("route-eth0", "10.0.0.0/8"),
+    ]
+    (tmp_path / "etc/sysconfig/network").write_text("GATEWAYDEV=eth1\n", encoding="utf-8")
+    assert [one["dst"] for one in reader.read([link()], str(tmp_path)).data["routes"]] == ["10.0.0.0/8"]
 
 
 def test_what_is_not_understood_is_a_gap(tmp_path: Path) -> None:

@@ -327,6 +327,8 @@ def _ifcfg_routes(section: Section, root: str, file: str, manager: str, link: st
     """Gateways of an ifcfg file, and the files of routes beside it."""
     folder, _slash, name = file.rpartition("/")
     name = name[len("ifcfg-") :]
+    if ":" in name:
+        return  # a second address of a link has no routes of its own
     if manager == "wicked":
         beside = _text(root, f"{folder}/ifroute-{name}")
         if beside is not None:

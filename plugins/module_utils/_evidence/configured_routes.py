@@ -290,13 +290,14 @@ def _assigned(text: str) -> dict[str, tuple[int, str]]:
 def ifcfg(text: str, tables: dict[str, int]) -> Parsed:
     """Gateways of an ifcfg file of Red Hat's."""
     numbered = _assigned(text)
-    if numbered.get("DEFROUTE", (0, ""))[1].lower() in ("no", "false", "0") or _asks(numbered):
+    if _asks(numbered):
         return [], []
     routes: list[Route] = []
     unread: list[int] = []
     for key, family in (("GATEWAY", 4), ("GATEWAY0", 4), ("IPV6_DEFAULTGW", 6)):
         line, value = numbered.get(key, (0, ""))
-        if not value or (key == "GATEWAY0" and routes):
+        refused = numbered.get("DEFROUTE" if family == 4 else "IPV6_DEFROUTE", (0, ""))[1].lower() in ("no", "false", "0")
+        if not value or refused or (key == "GATEWAY0" and routes):
             continue
         try:
             routes.append(wanted(line, None, [value.partition("%")[0]], tables=tables, family=family))
