@@ -20,7 +20,7 @@ TEST := .venv-test/bin
 # What the tests need from the distribution; the controller itself needs only Python. linux-image and qemu-system stand for the
 # packages of this machine's kind: a stock kernel, booted in emulation, shows what this machine's own kernel may not have.
 PACKAGES := bpftool bpftrace busybox-static chromium debian-archive-keyring git iproute2 ipset iptables ipvsadm keepalived kmod linux-image mmdebstrap nftables openvswitch-switch \
-            openssh-client podman procps python3-venv qemu-system runc tcpdump util-linux
+            openssh-client podman procps python3-venv qemu-system runc systemd tcpdump util-linux
 
 .PHONY: help
 help: ## Show this

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import flows, installed
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import flows, installed, losses
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.drops import difference
 from tests.kernel.conftest import Namespace, until
 from tests.unit.hosts import healthy
 
@@ -28,7 +29,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._evidence import ovs
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 section = Section(None)
 found = ovs.read(section, sys.argv[1])
-print(json.dumps({"found": found, "gaps": [gap.what for gap in section.gaps]}))
+print(json.dumps({"found": found, "counters": ovs.counters(sys.argv[1]), "gaps": [gap.what for gap in section.gaps]}))
 """
 SERVE = """
 import socket, sys
@@ -44,6 +45,14 @@ try:
     print(json.dumps("open"))
 except OSError as error:
     print(json.dumps(type(error).__name__))
+"""
+#: Frames of an experimental protocol, each from another address, so that each needs a flow of its own.
+STRANGERS = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+    sock.bind(("eth0", 0))
+    for number in range(int(sys.argv[1])):
+        sock.send(b"\\xff" * 6 + b"\\x02\\x00" + number.to_bytes(4, "big") + b"\\x88\\xb5" + bytes(46))
 """
 #: ETHTOOL_STXCSUM through SIOCETHTOOL (linux/ethtool.h).
 NO_OFFLOAD = """
@@ -99,12 +108,23 @@ class Switch:
     def reaches(self, port: int) -> bool:
         return bool(self.peer.python_json(CONNECT, "10.78.0.1", str(port)) == "open")
 
-    def findings(self) -> list[Finding]:
+    def appctl(self, *words: str) -> str:
+        pid = (self.run_dir / "ovs-vswitchd.pid").read_text(encoding="ascii").strip()
+        return self._tool("ovs-appctl", "-t", str(self.run_dir / f"ovs-vswitchd.{pid}.ctl"), *words)
+
+    def read(self) -> dict[str, Any]:
         told: dict[str, Any] = self.host.python_json(READ, str(self.folder))
         assert told["gaps"] == [] and [one["name"] for one in told["found"]["bridges"]] == ["br0"]
-        evidence = {**healthy(installed={"ovs": told["found"]}), "target": Target("tcp", 1678).to_dict()}
+        return told
+
+    def findings(self, before: dict[str, int] | None = None) -> list[Finding]:
+        """before: counters at the begin of the window, else it begins now."""
+        told = self.read()
+        layer, _reset = difference(before or told["counters"], told["counters"])
+        drops = {"seconds": 2.0, "reset": False, "layers": {"ovs": layer}}
+        evidence = {**healthy(installed={"ovs": told["found"]}, drops=drops), "target": Target("tcp", 1678).to_dict()}
         facts = Facts(evidence)
-        return [*flows.find(facts), *installed.find(facts)]
+        return [*flows.find(facts), *installed.find(facts), *losses.datapaths(facts)]
 
 
 @pytest.fixture
@@ -154,3 +174,41 @@ def test_a_controller_that_is_not_there_and_a_port_without_a_device(switch: Swit
     until(lambda: "No such device" in switch.vsctl("get", "interface", "eth9", "error"))
     found = {(one.id, one.subject) for one in switch.findings()}
     assert ("ovs-controller-lost", "br0") in found and ("ovs-port-broken", "eth9") in found, found
+
+
+def test_a_full_datapath_and_its_fix(switch: Switch) -> None:
+    switch.ofctl("add-flow", "br0", "priority=10,actions=NORMAL")
+    (datapath,) = switch.appctl("dpctl/dump-dps").split()
+    before = switch.read()
+    assert before["counters"] == {f"{datapath} lost": 0, "upcall_flow_limit_hit": 0}
+    shown = switch.appctl("upcall/show")
+    (room,) = before["found"]["datapaths"]
+    assert room["name"] == datapath and f"(limit {room['limit']})" in shown
+    switch.peer.python(STRANGERS, "100")
+    assert switch.findings(before["counters"]) == [], "there is room"
+
+    # The switch takes the limit over when it looks through its flows the next time.
+    switch.vsctl("set", "Open_vSwitch", ".", "other_config:flow-limit=5")
+    until(lambda: "(limit 5)" in switch.appctl("upcall/show"))
+
+    def full() -> list[Finding]:
+        switch.peer.python(STRANGERS, "100")
+        return switch.findings(before["counters"])
+
+    (found,) = until(full)
+    assert (found.id, found.subject, found.data["full"]) == ("ovs-datapath-overloaded", datapath, True)
+    assert any("at most 5" in line for line in found.evidence), found
+
+    # Flows that are made and thrown away that fast cost packets.
+    (found,) = until(lambda: [one for one in full() if one.data["lost"]])
+    shown = switch.appctl("dpctl/show")
+    assert int(shown.partition("lost:")[2].split()[0]) >= found.data["lost"] > 0, shown
+
+    # The printed commands: the table of flows, and a larger limit.
+    assert "(limit 5)" in switch.appctl(*found.fix[0].split()[1:])
+    larger = next(line for line in found.fix if "flow-limit" in line).partition("ovs-vsctl ")[2]
+    switch.vsctl(*larger.split())
+    until(lambda: "(limit 5)" not in switch.appctl("upcall/show"))
+    now = switch.read()["counters"]
+    switch.peer.python(STRANGERS, "100")
+    until(lambda: switch.findings(now) == [])

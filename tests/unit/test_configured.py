@@ -212,6 +212,17 @@ def test_networkd(tmp_path: Path, text: str, dropins: tuple[str, ...], wrong: st
     assert told(tmp_path) == []
 
 
+def test_drop_ins_that_networkd_does_not_note(tmp_path: Path) -> None:
+    networkd(tmp_path, "[Network]\nAddress=198.51.100.1/24\n")
+    assert len(told(tmp_path)) == 1
+    files(tmp_path, **{"usr/lib/systemd/network/20-lan.network.d/50-own.conf": "[Network]\nAddress=\nAddress=192.0.2.11/24\n"})
+    assert told(tmp_path) == []
+    # One of the same name in /etc is read in its place; what ends otherwise is none.
+    files(tmp_path, **{"etc/systemd/network/20-lan.network.d/50-own.conf": "[Network]\nAddress=203.0.113.1/24\n"})
+    files(tmp_path, **{"etc/systemd/network/20-lan.network.d/60-own.off": "[Network]\nAddress=\n"})
+    assert "198.51.100.1/24, 203.0.113.1/24" in told(tmp_path)[0][1]
+
+
 def test_a_link_that_is_off_and_one_without_a_cable(tmp_path: Path) -> None:
     networkd(tmp_path, "[Network]\nAddress=198.51.100.1/24\n")
     assert "eth0 is switched off" in told(tmp_path, link("eth0", up=False, carrier=None))[0][1]

@@ -37,7 +37,9 @@ def test_what_has_no_fault_has_a_test(row: str) -> None:
     assert row in ROWS and (ROOT / ELSEWHERE[row][1]).is_file()
 
 
-@pytest.mark.parametrize("name", ["node-down", "latency", "packet-loss", "nft-drop-own-table", "dns-blocked-here", "clock-stepped"])
+@pytest.mark.parametrize(
+    "name", ["node-down", "latency", "packet-loss", "nft-drop-own-table", "dns-blocked-here", "clock-stepped"]
+)
 def test_what_a_drill_is_asked_for_is_fit_for_a_real_host(name: str) -> None:
     """And the page of the role names it."""
     fault = yaml.safe_load((ROOT / "roles" / "drill" / "faults" / f"{name}.yml").read_text(encoding="utf-8"))

@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import flows, installed, tunnels
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import flows, installed, losses, tunnels
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts import Facts
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.objects import objects
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import installed as reader
 from ansible_collections.netops.fleet.plugins.module_utils._evidence import ovs, rdma
+from ansible_collections.netops.fleet.plugins.module_utils._evidence.drops import Drops
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet.virtual import VirtualAddresses
 from tests.unit.hosts import healthy, link
@@ -404,6 +405,104 @@ def test_a_flow_of_the_usual_priority() -> None:
     }
 
 
+#: What Open vSwitch 3.1.0 answered: a datapath in user space, and the kernel's as ovs-dpctl(8) and upcall/show print it.
+SHOWN = """netdev@ovs-netdev:
+  lookups: hit:6 missed:313 lost:{0}
+  flows: 0
+  port 0: ovs-netdev (tap)
+  port 1: lost:9 (tap)
+system@ovs-system:
+  lookups: hit:1024 missed:77 lost:{1}
+  flows: 12
+  masks: hit:1300 total:3 hit/pkt:1.18
+  port 0: ovs-system (internal)
+"""
+UPCALLS = """netdev@ovs-netdev:
+  flows         : (current 4) (avg 3) (max 11) (limit 10000)
+  dump duration : 1ms
+  ufid enabled : true
+
+  4: (keys 4)
+system@ovs-system:
+  flows         : (current {0}) (avg 200000) (max 231004) (limit 200000) (offloaded 12)
+  dump duration : 911ms
+  ufid enabled : true
+
+"""
+
+
+def test_what_the_datapaths_of_ovs_lose_and_hold() -> None:
+    assert ovs.lost(SHOWN.format(0, 17)) == {"netdev@ovs-netdev": 0, "system@ovs-system": 17}
+    assert ovs.held(UPCALLS.format(199_999)) == [
+        {"name": "netdev@ovs-netdev", "flows": 4, "limit": 10000},
+        {"name": "system@ovs-system", "flows": 199_999, "limit": 200_000},
+    ]
+    assert ovs.lost("  lookups: hit:1 missed:1 lost:1\n") == {} and ovs.held("") == []
+
+
+@pytest.mark.parametrize(
+    ("counted", "flows_now", "wanted"),
+    [
+        ({}, 12, []),
+        ({"system@ovs-system lost": {"delta": 0, "total": 900}}, 199_999, []),  # lost before the window
+        ({"system@ovs-system lost": {"delta": None, "total": 3}}, 12, []),  # begun anew
+        ({"system@ovs-system lost": {"delta": 3, "total": 900}}, 12, [("system@ovs-system", {"lost": 3, "full": False})]),
+        ({"system@ovs-system lost": {"delta": 3, "total": 9}}, 200_000, [("system@ovs-system", {"lost": 3, "full": True})]),
+        ({}, 200_000, [("system@ovs-system", {"lost": 0, "full": True})]),
+        # Of which of the two, the counter does not say.
+        ({"upcall_flow_limit_hit": {"delta": 5, "total": 5}}, 12, []),
+    ],
+)
+def test_datapaths_of_ovs(counted: dict[str, Any], flows_now: int, wanted: list[tuple[str, dict[str, Any]]]) -> None:
+    switch = {"datapaths": ovs.held(UPCALLS.format(flows_now)), "bridges": [], "interfaces": [], "behind": 0}
+    drops = {"seconds": 2.0, "reset": False, "layers": {"ovs": counted}}
+    got = losses.find(Facts(healthy(installed={"ovs": switch}, drops=drops)))
+    assert [(one.subject, one.data) for one in got] == wanted
+    assert {(one.id, one.severity) for one in got} <= {("ovs-datapath-overloaded", "warning")}
+
+
+def test_a_limit_that_the_only_datapath_met_within_the_window() -> None:
+    switch = {"datapaths": [{"name": "system@ovs-system", "flows": 7, "limit": 200_000}]}
+    drops = {"seconds": 2.0, "reset": False, "layers": {"ovs": {"upcall_flow_limit_hit": {"delta": 5, "total": 8}}}}
+    (found,) = losses.find(Facts(healthy(installed={"ovs": switch}, drops=drops)))
+    assert found.data == {"lost": 0, "full": True} and "upcall_flow_limit_hit grew by 5 in 2.0 s" in found.evidence
+
+
+def unixctl(answer: Any, error: Any = None) -> bytes:
+    return json.dumps({"id": 1, "result": answer, "error": error}).encode()
+
+
+def test_counters_of_ovs(tmp_path: Path) -> None:
+    assert ovs.counters(str(tmp_path)) == {}, "it does not run"
+    folder = tmp_path / "run/openvswitch"
+    with answering(folder / "ovs-vswitchd.7.ctl", unixctl(SHOWN.format(2, 17))) as asked:
+        (folder / "ovs-vswitchd.pid").write_text("7\n", encoding="ascii")
+        assert ovs.counters(str(tmp_path)) == {"netdev@ovs-netdev lost": 2, "system@ovs-system lost": 17}
+    assert [json.loads(one)["method"] for one in asked if one] == ["dpctl/show", "coverage/read-counter"], "it is only read"
+
+
+@pytest.mark.parametrize("answer", [b"", unixctl(None, "no such command\n")])
+def test_counters_of_ovs_that_are_refused_raise(tmp_path: Path, answer: bytes) -> None:
+    folder = tmp_path / "run/openvswitch"
+    with answering(folder / "ovs-vswitchd.7.ctl", answer):
+        (folder / "ovs-vswitchd.pid").write_text("7\n", encoding="ascii")
+        with pytest.raises(ValueError, match=r"no whole answer|no such command"):
+            ovs.counters(str(tmp_path))
+    (folder / "ovs-vswitchd.pid").write_text("8\n", encoding="ascii")
+    with pytest.raises(OSError, match="No such file"):
+        ovs.counters(str(tmp_path))
+
+
+def test_counters_that_nobody_tells_are_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> dict[str, int]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ovs, "counters", refuse)
+    drops = Drops()
+    section = drops.end(drops.begin())
+    assert "drops.ovs" in {gap.what for gap in section.gaps} and "ovs" not in section.data["layers"]
+
+
 def test_an_ovs_tunnel_whose_other_end_is_gone() -> None:
     one = {"name": "vx0", "type": "vxlan", "options": {"remote_ip": "192.0.2.7"}}
     gone = [{"family": 4, "dev": "eth0", "address": "192.0.2.7", "mac": None, "state": "failed"}]
@@ -419,3 +518,5 @@ def test_whatever_they_say_nothing_breaks(text: str) -> None:
     reader.instances(text)
     reader.statistics(text)
     reader.health(text)
+    ovs.lost(text)
+    ovs.held(text)

@@ -13,6 +13,8 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.facts impo
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import SEVERITIES, Finding
 
 _MOST_LINES = 12
+#: How the walk of a target names it that no route leads there.
+_NO_ROUTE = "no route to "
 
 Explains = Callable[[Facts, Finding, Finding], bool]
 
@@ -119,6 +121,32 @@ def _by_route(_facts: Facts, cause: Finding, other: Finding) -> bool:
     return _unreachable(other) and other.data.get("address") in addresses
 
 
+def _by_own_link(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    """Routes go with the address that they need."""
+    return other.id == "route-config-differs" and other.data.get("link") == cause.data.get("link")
+
+
+def _by_lost_route(_facts: Facts, cause: Finding, other: Finding) -> bool:
+    """What lies where a route of the configuration led to: nothing leads there now, or something else does."""
+    if other.id == "route-missing":
+        return all(_within(one, cause.data["routes"]) for one in other.data.get("addresses") or [None])
+    if other.id == "firewall-drops-target":
+        return other.subject.startswith(_NO_ROUTE) and _within(other.subject[len(_NO_ROUTE) :], cause.data["routes"])
+    # Beyond a lost default route another one may lead as well.
+    narrow = [one for one in cause.data["routes"] if not one.endswith("/0")]
+    return _unreachable(other) and _within(other.data.get("address"), narrow)
+
+
+def _within(address: object, networks: list[str]) -> bool:
+    import ipaddress
+
+    try:
+        number = ipaddress.ip_address(str(address))
+    except ValueError:
+        return False
+    return any(number in ipaddress.ip_network(one) for one in networks)
+
+
 def _by_ports(_facts: Facts, cause: Finding, other: Finding) -> bool:
     if other.id == "connections-piled-up":
         return other.data.get("state") == "TIME_WAIT" or other.data.get("port") == cause.data.get("port")
@@ -180,6 +208,8 @@ def _by_netem(facts: Facts, cause: Finding, other: Finding) -> bool:
 _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("interface-no-carrier", _by_link),
     ("link-impaired", _by_netem),
+    ("interface-no-address", _by_own_link),
+    ("interface-config-differs", _by_own_link),
     ("neighbour-failed", _by_neighbour),
     ("ipsec-drops", _by_ipsec),
     ("tunnel-inside-itself", _by_tunnel),
@@ -204,4 +234,6 @@ _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("resolver-dead", _by_resolver),
     ("resolver-fails", _by_resolver),
     ("name-unresolved", _by_resolver),
+    # Last: what it explains has its own consequences by now.
+    ("route-config-differs", _by_lost_route),
 )

@@ -14,14 +14,14 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model impo
 from ansible_collections.netops.fleet.plugins.module_utils._firewall.fixes import word
 
 #: How each service is made to do what its files say.
-_APPLY = {
+APPLY = {
     "systemd-networkd": "networkctl reload && networkctl reconfigure {link}",
     "NetworkManager": "nmcli connection reload && nmcli device reapply {link}",
     "ifupdown": "ifdown --force {link}; ifup {link}",
     "initscripts": "ifdown {link}; ifup {link}",
     "wicked": "wicked ifreload {link}",
 }
-_CAUTION = "# this interrupts the link: not over the connection you work on"
+CAUTION = "# this interrupts the link: not over the connection you work on"
 
 
 def find(facts: Facts) -> list[Finding]:
@@ -65,7 +65,7 @@ def _link(facts: Facts, entry: dict[str, Any]) -> list[Finding]:
 
 def _finding(entry: dict[str, Any], summary: str, evidence: list[str], fix: list[str] | None) -> Finding:
     asked = f"addresses {', '.join(entry['addresses']) or 'none'}, DHCP {'yes' if entry['dhcp4'] else 'no'}"
-    apply = _APPLY[entry["manager"]].format(link=word(entry["link"]))
+    apply = APPLY[entry["manager"]].format(link=word(entry["link"]))
     return Finding(
         "interface-config-differs",
         "likely",
@@ -73,7 +73,7 @@ def _finding(entry: dict[str, Any], summary: str, evidence: list[str], fix: list
         entry["link"],
         summary,
         [f"{entry['file']}: {asked}", *evidence],
-        fix or [apply, _CAUTION],
+        fix or [apply, CAUTION],
         ["D08"],
         {"link": entry["link"], "file": entry["file"], "manager": entry["manager"]},
     )
@@ -87,7 +87,7 @@ def _unapplied(entry: dict[str, Any]) -> Finding:
         entry["file"],
         f"{entry['file']} was changed after netplan last ran: what it says is not in force yet.",
         [f"{entry['file']} is {entry['newer_s']:.0f} s newer than what netplan wrote for networkd or NetworkManager"],
-        ["netplan try", _CAUTION],
+        ["netplan try", CAUTION],
         ["D08"],
         {"file": entry["file"], "manager": "netplan"},
     )

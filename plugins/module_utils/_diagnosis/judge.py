@@ -13,6 +13,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import (
     basics,
     causes,
     configured,
+    configured_routes,
     firewall,
     flows,
     hooked,
@@ -59,6 +60,7 @@ def judge(evidence: dict[str, Any], ruleset: model.Ruleset | None = None) -> tup
     found += ways.find(facts, walked) + naming.find(facts) + transport.find(facts) + locality.find(facts) + interrupts.find(facts)
     found += tls.find(facts) + machine.find(facts) + tunnels.find(facts)
     found += nat.find(facts) + hops.find(facts) + physical.find(facts) + configured.find(facts) + services.find(facts)
+    found += configured_routes.find(facts)
     found += installed.find(facts) + flows.find(facts)
     found += kubernetes.find(facts) + advice.find(facts)
     found.sort(key=order)

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""Losses below the socket: NIC, softnet, qdisc, connection tracking; deltas over the window, and the knob for each. (D13)"""
+"""Losses below the socket: NIC, softnet, qdisc, connection tracking, Open vSwitch; deltas over the window, and the knob for each.
+
+(D13, D32)
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ CONNTRACK_SHARE = 0.8
 
 
 def find(facts: Facts) -> list[Finding]:
-    return softnet(facts) + nic(facts) + qdisc(facts) + conntrack(facts) + ipsec(facts)
+    return softnet(facts) + nic(facts) + qdisc(facts) + conntrack(facts) + datapaths(facts) + ipsec(facts)
 
 
 def _grown(facts: Facts, layer: str) -> dict[str, int]:
@@ -152,6 +155,55 @@ def conntrack(facts: Facts) -> list[Finding]:
             data={"count": count, "max": limit},
         )
     ]
+
+
+#: How often ovs-vswitchd could not put a flow into its datapaths, which were full.
+_LIMIT_HIT = "upcall_flow_limit_hit"
+
+
+def datapaths(facts: Facts) -> list[Finding]:
+    """Open vSwitch's: packets of new flows that ovs-vswitchd was too slow to take, and tables with no room for more flows."""
+    grown = _grown(facts, "ovs")
+    switch: dict[str, Any] = (facts.section("installed") or {}).get("ovs") or {}
+    rooms = {one["name"]: one for one in switch.get("datapaths") or []}
+    lost = {name[: -len(" lost")]: count for name, count in grown.items() if name.endswith(" lost")}
+    full = {name for name, one in rooms.items() if one["flows"] >= one["limit"]}
+    if not full and grown.get(_LIMIT_HIT) and len(rooms) == 1:
+        full = set(rooms)  # the counter is that of all datapaths together
+    return [_datapath(facts, name, lost.get(name, 0), name in full, rooms.get(name)) for name in sorted(full | set(lost))]
+
+
+def _datapath(facts: Facts, name: str, lost: int, full: bool, room: dict[str, Any] | None) -> Finding:
+    hits = _grown(facts, "ovs").get(_LIMIT_HIT, 0)
+    said, evidence, fix = [], [], ["ovs-appctl upcall/show"]
+    if lost:
+        said.append(f"{lost} packets of new flows were lost {window(facts)}, as ovs-vswitchd did not take them in time")
+        evidence.append(f"lost of {name} grew by {lost} {window(facts)}")
+        fix.append(
+            "# is ovs-vswitchd short of a processor (top -H -p $(pidof ovs-vswitchd)), or does somebody open very many flows?"
+        )
+    if full:
+        said.append("it had no room for further flows, so that all their packets take the slow way through ovs-vswitchd")
+        fix += [
+            f"# who makes so many? ovs-appctl dpctl/dump-flows {word(name)}",
+            "# room for more, where the limit is not lower because the processors are busy: "
+            "ovs-vsctl set Open_vSwitch . other_config:flow-limit=400000",
+        ]
+    if room:
+        evidence.append(f"{name}: {room['flows']} flows, at most {room['limit']}")
+    if full and hits:
+        evidence.append(f"{_LIMIT_HIT} grew by {hits} {window(facts)}")
+    return Finding(
+        id="ovs-datapath-overloaded",
+        grade="proven",
+        severity="warning",
+        subject=name,
+        summary=f"Open vSwitch's datapath {name} is overloaded: {'; '.join(said)}.",
+        evidence=evidence,
+        fix=fix,
+        requirement=["D13", "D32"],
+        data={"lost": lost, "full": full},
+    )
 
 
 #: What the kernel's counters of IPsec point at (Documentation/networking/xfrm_proc.rst).

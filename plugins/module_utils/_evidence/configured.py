@@ -16,31 +16,37 @@ import os
 import shlex
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence import ifcfg
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import configured_routes, ifcfg, route_words
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
 
 _NETIF, _DEVICES, _IFSTATE = "run/systemd/netif/links", "run/NetworkManager/devices", "run/network/ifstate"
 _PROFILES = tuple(f"{top}/NetworkManager/system-connections" for top in ("etc", "run", "usr/lib"))
+#: Where networkd looks for its files, the most important folder first.
+_NETWORK_FOLDERS = tuple(f"{top}/systemd/network" for top in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
 _GENERATED = ("run/systemd/network/10-netplan-*", "run/NetworkManager/system-connections/netplan-*")
 _NETPLAN = ("etc/netplan/*.yaml", "run/netplan/*.yaml", "usr/lib/netplan/*.yaml")
 #: Red Hat's files, and what its network service leaves while it is started; SUSE's, and the folder of wicked's daemons.
 _REDHAT, _STARTED = "etc/sysconfig/network-scripts", ("run/lock/subsys/network", "var/lock/subsys/network")
 _SUSE, _WICKED = "etc/sysconfig/network", "run/wicked"
-_MOST_LINKS, _MOST_FILES, _MOST_BYTES = 512, 512, 256 << 10
+_MOST_LINKS, _MOST_FILES, _MOST_BYTES, _MOST_ROUTES, _MOST_UNREAD = 512, 512, 256 << 10, 4096, 16
+#: Services whose routes without a link are those of the file's own link.
+_OWN_LINK = ("systemd-networkd", "NetworkManager")
 
 #: [(section, [(key, value)])] of a file with ``[Section]`` headings, in order.
 Ini = list[tuple[str, list[tuple[str, str]]]]
 
 
 def read(links: list[dict[str, Any]], root: str = "/") -> Section:
-    """Data: ``{links: [{manager, file, link, addresses, dhcp4, state}], unapplied: [{file, newer_s}]}``.
+    """Data: ``{links: [{manager, file, link, addresses, dhcp4, state}], routes, unapplied: [{file, newer_s}]}``.
 
     addresses: static ones, ``192.0.2.1/24``. state: as networkd tells it (configured, failed, ...), else null. unapplied: files
-    of netplan that were changed after it was last run. null in a network namespace that the machine's files are not about.
+    of netplan that were changed after it was last run. routes: static ones of those links, see route_words.wanted, with manager,
+    file, link (null where the file names none) and state; one that is not understood is a gap. null in a network namespace that
+    the machine's files are not about.
     root: where the files are, for tests.
     """
-    section = Section({"links": [], "unapplied": []})
+    section = Section({"links": [], "routes": [], "unapplied": []})
     try:
         if root == "/" and not ours():
             return Section(None)
@@ -49,7 +55,7 @@ def read(links: list[dict[str, Any]], root: str = "/") -> Section:
         return section
     names = {link["index"]: link["name"] for link in links}
     section.data["links"] += (
-        _networkd(root, names) + _manager(section, root, names) + _ifupdown(root) + _ifcfg(section, root, names)
+        _networkd(section, root, names) + _manager(section, root, names) + _ifupdown(section, root) + _ifcfg(section, root, names)
     )
     section.data["unapplied"] = _netplan(root)
     return section
@@ -72,15 +78,7 @@ def _text(root: str, path: str) -> str | None:
 
 def ini(text: str) -> Ini:
     """Lines that are none of the form are left out."""
-    found: Ini = []
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith("[") and line.endswith("]"):
-            found.append((line[1:-1], []))
-        elif found and "=" in line and not line.startswith(("#", ";")):
-            key, _equals, value = line.partition("=")
-            found[-1][1].append((key.strip(), value.strip()))
-    return found
+    return [(name, [(key, value) for _line, key, value in pairs]) for name, pairs in configured_routes.sections(text)]
 
 
 def _variables(text: str) -> dict[str, str]:
@@ -102,18 +100,48 @@ def _entry(manager: str, file: str, link: str, addresses: list[str], dhcp4: bool
     return {"manager": manager, "file": file, "link": link, "addresses": known, "dhcp4": dhcp4, "state": state}
 
 
-def _networkd(root: str, names: dict[int, str]) -> list[dict[str, Any]]:
+def _routes(
+    section: Section, parsed: configured_routes.Parsed, manager: str, file: str, link: str | None, state: str | None = None
+) -> None:
+    """Routes of a file, into the section."""
+    routes, unread = parsed
+    for one in routes:
+        if manager in _OWN_LINK and one["type"] == "unicast" and len(one["via"]) < 2 and not one.get("nexthop"):
+            one["dev"] = one["dev"] or link
+        if len(section.data["routes"]) < _MOST_ROUTES:
+            section.data["routes"].append({"manager": manager, "file": file, "link": link, "state": state, **one})
+    told = sum(1 for gap in section.gaps if gap.what == "configured.routes")
+    for line in unread[: max(0, _MOST_UNREAD - told)]:
+        section.gap("configured.routes", f"{file}:{line} is more than is understood of routes: not compared")
+
+
+def _networkd(section: Section, root: str, names: dict[int, str]) -> list[dict[str, Any]]:
     out = []
+    tables = route_words.names(root, "etc/systemd/networkd.conf")
     for index, name in sorted(names.items())[:_MOST_LINKS]:
         noted = _variables(_text(root, f"{_NETIF}/{index}") or "")
         file = noted.get("NETWORK_FILE", "")
         if not file or noted.get("ADMIN_STATE") in ("unmanaged", "linger"):
             continue
-        texts = [_text(root, path) for path in (file, *_words(noted.get("NETWORK_FILE_DROPINS", "")))]
-        if texts[0] is not None:
-            addresses, dhcp4 = networkd(*(text for text in texts if text is not None))
+        # Versions before the notes had them: 252 of Debian 12 does not tell its drop-ins.
+        dropins = noted.get("NETWORK_FILE_DROPINS")
+        paths = [file, *(_dropins(root, file) if dropins is None else _words(dropins))]
+        texts = [(path, text) for path, text in ((path, _text(root, path)) for path in paths) if text is not None]
+        if texts and texts[0][0] == file:
+            addresses, dhcp4 = networkd(*(text for _path, text in texts))
             out.append(_entry("systemd-networkd", file, name, addresses, dhcp4, noted.get("ADMIN_STATE")))
+            for path, parsed in configured_routes.networkd(texts, tables):
+                _routes(section, parsed, "systemd-networkd", path, name, noted.get("ADMIN_STATE"))
     return out
+
+
+def _dropins(root: str, file: str) -> list[str]:
+    """Drop-ins of a .network file in the order of their names; one of a name that stands in several folders counts once."""
+    found: dict[str, str] = {}
+    for folder in _NETWORK_FOLDERS:
+        for path in glob.glob(os.path.join(root, folder, f"{glob.escape(os.path.basename(file))}.d", "*.conf"))[:_MOST_FILES]:
+            found.setdefault(os.path.basename(path), "/" + os.path.relpath(path, root))
+    return [path for _name, path in sorted(found.items())]
 
 
 def _words(text: str) -> list[str]:
@@ -147,11 +175,15 @@ def _manager(section: Section, root: str, names: dict[int, str]) -> list[dict[st
     files = [path for folder in _PROFILES for path in sorted(glob.glob(os.path.join(root, folder, "*")))]
     if files and not any(os.access(path, os.R_OK) for path in files):
         section.gap("configured.networkmanager", "its profiles need root")
+    tables = route_words.names(root)
     for path in files[:_MOST_FILES]:
-        uuid, addresses, dhcp4 = keyfile(procfs.text_or_none(path, _MOST_BYTES) or "")
+        text = procfs.text_or_none(path, _MOST_BYTES) or ""
+        uuid, addresses, dhcp4 = keyfile(text)
         link = given.pop(uuid, None)
         if link:
-            out.append(_entry("NetworkManager", "/" + os.path.relpath(path, root), link, addresses, dhcp4))
+            file = "/" + os.path.relpath(path, root)
+            out.append(_entry("NetworkManager", file, link, addresses, dhcp4))
+            _routes(section, configured_routes.keyfile(text, tables), "NetworkManager", file, link)
     return out
 
 
@@ -181,10 +213,14 @@ def keyfile(text: str) -> tuple[str, list[str], bool]:
     return uuid, addresses, dhcp4
 
 
-def _ifupdown(root: str) -> list[dict[str, Any]]:
-    """ifupdown: links that are to come up at boot, where its state says that it ran."""
-    if _text(root, _IFSTATE) is None:
+def _ifupdown(section: Section, root: str) -> list[dict[str, Any]]:
+    """ifupdown: links that are to come up at boot, where its state says that it ran; routes of those that it brought up."""
+    state = _text(root, _IFSTATE)
+    if state is None:
         return []
+    # eth0:1 is a second address of eth0; its routes are of the same link.
+    brought = {stanza.strip(): name.partition(":")[0] for name, stanza in _variables(state).items()}
+    tables = route_words.names(root)
     first = "/etc/network/interfaces"
     todo, out = [first], []
     done: list[str] = []
@@ -199,6 +235,8 @@ def _ifupdown(root: str) -> list[dict[str, Any]]:
         automatic, own, more = interfaces(text)
         wanted |= automatic
         stanzas += [(path, *one) for one in own]
+        for link, parsed in configured_routes.interfaces(text, brought, tables):
+            _routes(section, parsed, "ifupdown", path, link)
         for pattern in more:
             found = sorted(glob.glob(os.path.join(root, os.path.join("/etc/network", pattern).lstrip("/"))))
             todo += ["/" + os.path.relpath(one, root) for one in found[:_MOST_FILES]]
@@ -249,6 +287,8 @@ def _ifcfg(section: Section, root: str, names: dict[int, str]) -> list[dict[str,
     started = any(os.path.exists(os.path.join(root, path)) for path in _STARTED)
     wicked = os.path.isdir(os.path.join(root, _WICKED))
     found: dict[tuple[str, str], dict[str, Any]] = {}
+    tables = route_words.names(root)
+    by_wicked = False
     for folder, length in ((_REDHAT, "PREFIX"), (_SUSE, "PREFIXLEN")):
         paths = [one for one in sorted(glob.glob(os.path.join(root, folder, "ifcfg-*"))) if ifcfg.used(os.path.basename(one))]
         for path in paths[:_MOST_FILES]:
@@ -271,11 +311,36 @@ def _ifcfg(section: Section, root: str, names: dict[int, str]) -> list[dict[str,
                 continue
             file = "/" + os.path.relpath(path, root)
             entry = _entry(manager, file, link, ifcfg.addresses(values, length), ifcfg.asks_dhcp4(values))
+            by_wicked |= manager == "wicked"
+            _ifcfg_routes(section, root, file, manager, link, text, tables)
             first = found.setdefault((manager, link), entry)
             if first is not entry:
                 first["addresses"] += entry["addresses"]
                 first["dhcp4"] |= entry["dhcp4"]
+    everywhere = _text(root, f"{_SUSE}/routes") if by_wicked else None
+    if everywhere is not None:
+        _routes(section, configured_routes.suse(everywhere, tables), "wicked", f"/{_SUSE}/routes", None)
     return list(found.values())[:_MOST_LINKS]
+
+
+def _ifcfg_routes(section: Section, root: str, file: str, manager: str, link: str, text: str, tables: dict[str, int]) -> None:
+    """Gateways of an ifcfg file, and the files of routes beside it."""
+    folder, _slash, name = file.rpartition("/")
+    name = name[len("ifcfg-") :]
+    if ":" in name:
+        return  # a second address of a link has no routes of its own
+    if manager == "wicked":
+        beside = _text(root, f"{folder}/ifroute-{name}")
+        if beside is not None:
+            _routes(section, configured_routes.suse(beside, tables), manager, f"{folder}/ifroute-{name}", link)
+        return
+    general = ifcfg.variables(_text(root, "etc/sysconfig/network") or "")
+    if general.get("GATEWAYDEV", link) == link:
+        _routes(section, configured_routes.ifcfg(text, tables), manager, file, link)
+    for family, kind in ((4, "route"), (6, "route6")):
+        beside = _text(root, f"{folder}/{kind}-{name}")
+        if beside is not None:
+            _routes(section, configured_routes.red_hat(beside, family, tables), manager, f"{folder}/{kind}-{name}", link)
 
 
 def _netplan(root: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module util is PRIVATE to the collection. It can change at any time.
-"""Packets lost, by layer, as differences over a window: NIC, driver, softnet, qdisc, netfilter, IP, TCP, UDP, socket, IPsec.
+"""Packets lost, by layer, as differences over a window: NIC, driver, softnet, qdisc, netfilter, OVS, IP, TCP, UDP, socket, IPsec.
 
 ``begin`` takes the first reading, ``end`` the second; what lies between them is the caller's, so that other readers work
 while the window runs. Totals since boot are never a finding: they are there so that a difference can be judged.
@@ -18,11 +18,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.netops.fleet.plugins.module_utils._evidence import rdma
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import ovs, rdma
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Gap, Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import ethtool, netlink, procfs, rtnl, sockdiag
 
-LAYERS = ("carrier", "rdma", "nic", "driver", "softnet", "qdisc", "netfilter", "ip", "tcp", "udp", "socket", "ipsec")
+LAYERS = ("carrier", "rdma", "nic", "driver", "softnet", "qdisc", "netfilter", "ovs", "ip", "tcp", "udp", "socket", "ipsec")
 
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64, _IFLA_CARRIER_CHANGES, _IFLA_INFO_KIND = 3, 18, 23, 35, 1
 #: struct rtnl_link_stats64, in order; what is no loss is skipped below.
@@ -175,6 +175,7 @@ def _snapshot() -> Snapshot:
     _softnet(snapshot)
     _qdiscs(snapshot)
     _netfilter(snapshot)
+    _ovs(snapshot)
     _protocols(snapshot)
     _sockets(snapshot)
     return snapshot
@@ -320,6 +321,14 @@ def _netfilter(snapshot: Snapshot) -> None:
         return
     sums = procfs.per_cpu_hex(content)
     snapshot.layers["netfilter"] = {f"conntrack {name}": sums[name] for name in _NETFILTER if sums.get(name)}
+
+
+def _ovs(snapshot: Snapshot) -> None:
+    try:
+        snapshot.layers["ovs"] = ovs.counters()
+    except (OSError, ValueError) as error:
+        why = procfs.reason(error) if isinstance(error, OSError) else str(error)[:200]
+        _gap(snapshot, "ovs", f"ovs-vswitchd: {why}")
 
 
 def _protocols(snapshot: Snapshot) -> None:

@@ -4,24 +4,31 @@
 # This module util is PRIVATE to the collection. It can change at any time.
 """Open vSwitch, by its database's own protocol: bridges, controllers, ports and tunnels. Selects only; no tool is needed.
 
-Flows are told by ovs-vswitchd over its own socket, whatever version of OpenFlow a bridge speaks.
+Flows, and what its datapaths hold and lose, are told by ovs-vswitchd over its own socket, whatever version of OpenFlow a bridge
+speaks.
 
-Sources: RFC 7047 (OVSDB), ovs-vswitchd.conf.db(5), bridge/dump-flows in ovs-vswitchd(8)
+Sources: RFC 7047 (OVSDB), ovs-vswitchd.conf.db(5), bridge/dump-flows, dpctl/show and upcall/show in ovs-vswitchd(8)
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from typing import Any
 
+from ansible_collections.netops.fleet.plugins.module_utils._evidence import configured
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.redact import redact
 from ansible_collections.netops.fleet.plugins.module_utils._evidence.section import Section
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import procfs
 
 _SECONDS, _MOST_BYTES = 3.0, 16 << 20
+#: For counters, which are read before everything else: a switch that hangs must not hold up the window.
+_COUNTER_SECONDS = 1.0
+#: What ovs-vswitchd counts when it could not put a flow into the datapath, which was full (not in every version).
+_LIMIT_HIT = "upcall_flow_limit_hit"
 _TABLES: dict[str, tuple[str, ...]] = {
     "Open_vSwitch": ("cur_cfg", "next_cfg", "ovs_version"),
     "Bridge": ("name", "fail_mode", "controller"),
@@ -34,12 +41,15 @@ MOST = 2048
 _MOST_BRIDGES, _MOST_DROPS = 64, 256
 #: Tables and priorities of flows that the switch makes for itself.
 _OWN_TABLE, _MOST_PRIORITY, _USUAL_PRIORITY = 254, 65535, 32768
+_LOOKUPS = re.compile(r"^\s+lookups:.*\blost:(\d+)", re.ASCII)
+_HELD = re.compile(r"^\s+flows\s*:.*\(current (\d+)\).*\(limit (\d+)\)", re.ASCII)
 
 
 def read(section: Section, root: str = "/") -> dict[str, Any] | None:
     """``{version, behind, bridges: [{name, fail_mode, controllers: [{target, connected}], flows}], interfaces: [{name, type,
-    error, link_state, options, bfd, cfm_fault}]}``; null where no database answers. behind: changes that the switch did not make
-    yet. flows: see flows(); null where they could not be read.
+    error, link_state, options, bfd, cfm_fault}], datapaths: [{name, flows, limit}]}``; null where no database answers. behind:
+    changes that the switch did not make yet. A bridge's flows: see flows(); null where they could not be read. A datapath's: how
+    many it holds, and how many it may.
     """
     paths = [os.path.join(root, path) for path in ("run/openvswitch/db.sock", "var/run/openvswitch/db.sock")]
     path = next((one for one in paths if os.path.exists(one)), None)
@@ -57,19 +67,75 @@ def read(section: Section, root: str = "/") -> dict[str, Any] | None:
     if len(found["interfaces"]) > MOST:
         section.gap("installed.ovs", f"{MOST} of {len(found['interfaces'])} interfaces kept")
         found["interfaces"] = found["interfaces"][:MOST]
-    _flows(section, os.path.dirname(path), found["bridges"])
+    if found["bridges"]:
+        folder = os.path.dirname(path)
+        control = _control(folder)
+        if control is None:
+            section.gap("installed.ovs.flows", f"{folder}/ovs-vswitchd.pid does not say where ovs-vswitchd listens")
+        elif _flows(section, control, found["bridges"]):
+            _datapaths(section, control, found["datapaths"])
     return found
 
 
-def _flows(section: Section, folder: str, bridges: list[dict[str, Any]]) -> None:
-    """Of each bridge, into it."""
-    pid = procfs.text_or_none(os.path.join(folder, "ovs-vswitchd.pid"))
-    if not bridges:
-        return
-    if pid is None or not pid.strip().isdigit():
-        section.gap("installed.ovs.flows", f"{folder}/ovs-vswitchd.pid does not say where ovs-vswitchd listens")
-        return
-    path = os.path.join(folder, f"ovs-vswitchd.{pid.strip()}.ctl")
+def counters(root: str = "/") -> dict[str, int]:
+    """``DATAPATH lost``: packets a datapath could not hand to ovs-vswitchd since it was made; ``upcall_flow_limit_hit``.
+
+    Empty where no ovs-vswitchd runs, or it is of another network namespace. Raises OSError, ValueError where it does not tell.
+    """
+    control = next(
+        (one for one in (_control(os.path.join(root, f"{top}/openvswitch")) for top in ("run", "var/run")) if one), None
+    )
+    if control is None or (root == "/" and not configured.ours()):
+        return {}
+    found = {f"{name} lost": count for name, count in lost(str(_ask(control, "dpctl/show", [], _COUNTER_SECONDS))).items()}
+    try:
+        hit = procfs.decimal(str(_ask(control, "coverage/read-counter", [_LIMIT_HIT], _COUNTER_SECONDS)).strip())
+    except ValueError:
+        hit = None  # a version that does not count it
+    return found if hit is None else {**found, _LIMIT_HIT: hit}
+
+
+def lost(text: str) -> dict[str, int]:
+    """Packets lost between each datapath and ovs-vswitchd, of dpctl/show."""
+    return {name: int(found.group(1)) for name, found in _by_datapath(text, _LOOKUPS)}
+
+
+def held(text: str) -> list[dict[str, Any]]:
+    """``[{name, flows, limit}]`` of upcall/show."""
+    return [
+        {"name": name, "flows": int(found.group(1)), "limit": int(found.group(2))} for name, found in _by_datapath(text, _HELD)
+    ]
+
+
+def _by_datapath(text: str, pattern: re.Pattern[str]) -> list[tuple[str, re.Match[str]]]:
+    """Lines of a pattern, each with the datapath (``system@ovs-system``) under whose heading it stands."""
+    out, name = [], ""
+    for line in text.splitlines():
+        if line.endswith(":") and not line[0].isspace():
+            name = line[:-1][:100]
+            continue
+        found = pattern.match(line)
+        if found and name:
+            out.append((name, found))
+    return out
+
+
+def _control(folder: str) -> str | None:
+    """Where ovs-vswitchd listens, by its own note."""
+    pid = (procfs.text_or_none(os.path.join(folder, "ovs-vswitchd.pid")) or "").strip()
+    return os.path.join(folder, f"ovs-vswitchd.{pid}.ctl") if pid.isdigit() else None
+
+
+def _datapaths(section: Section, path: str, into: list[dict[str, Any]]) -> None:
+    try:
+        into += held(str(_ask(path, "upcall/show", [])))[:_MOST_BRIDGES]
+    except (OSError, ValueError) as error:
+        why = procfs.reason(error, path) if isinstance(error, OSError) else str(error)[:200]
+        section.gap("installed.ovs.datapaths", why)
+
+
+def _flows(section: Section, path: str, bridges: list[dict[str, Any]]) -> bool:
+    """Of each bridge, into it. False: ovs-vswitchd does not answer, and need not be asked for more."""
     if len(bridges) > _MOST_BRIDGES:
         section.gap("installed.ovs.flows", f"{_MOST_BRIDGES} of {len(bridges)} bridges asked")
     for bridge in bridges[:_MOST_BRIDGES]:
@@ -78,9 +144,10 @@ def _flows(section: Section, folder: str, bridges: list[dict[str, Any]]) -> None
         except OSError as error:
             # The next one would be waited for as long.
             section.gap("installed.ovs.flows", procfs.reason(error, path))
-            return
+            return False
         except ValueError as error:
             section.gap("installed.ovs.flows", f"{bridge['name']}: {error}"[:200])
+    return True
 
 
 def flows(text: str) -> dict[str, Any]:
@@ -118,14 +185,14 @@ def _select(path: str) -> dict[str, list[dict[str, Any]]]:
     return {name: result[at]["rows"] for at, name in enumerate(_TABLES)}
 
 
-def _ask(path: str, method: str, params: list[Any]) -> Any:
+def _ask(path: str, method: str, params: list[Any], seconds: float = _SECONDS) -> Any:
     """The result of one call. Raises OSError, ValueError."""
     request = {"method": method, "params": params, "id": 1}
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + seconds
     text = ""
     decoder = json.JSONDecoder()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_SECONDS)
+        sock.settimeout(seconds)
         sock.connect(path)
         sock.sendall(json.dumps(request).encode())
         parts: list[bytes] = []
@@ -203,4 +270,5 @@ def shape(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "behind": max(0, int(switch["next_cfg"]) - int(switch["cur_cfg"])),
         "bridges": bridges,
         "interfaces": interfaces,
+        "datapaths": [],
     }

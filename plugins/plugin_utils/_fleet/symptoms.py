@@ -81,7 +81,9 @@ _QUEUES = Step(
     ("accept-", "syn-", "connections-", "ephemeral-", "descriptors-", "tcp-memory-", "port-"),
 )
 _DROPS = Step(
-    "kernel drops", ("drops", "drop_reasons"), ("softnet-", "nic-drops", "qdisc-", "udp-", "tcp-", "conntrack-", "ipsec-")
+    "kernel drops",
+    ("drops", "drop_reasons"),
+    ("softnet-", "nic-drops", "qdisc-", "udp-", "tcp-", "conntrack-", "ipsec-", "ovs-datapath-"),
 )
 _CAPTURE = Step("capture", ("capture",), ("capture-",), optional=True, notes=("capture-retransmits",))
 _HOST = Step(
