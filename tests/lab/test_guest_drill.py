@@ -92,7 +92,7 @@ def test_clock_stepped(world: Guest, tmp_path: Path) -> None:
     """Found by the controller's own clock. Afterwards the host's is as before, and what passed meanwhile is counted."""
 
     def clocks() -> tuple[float, float]:
-        """The host's clock minus this machine's, with which an emulated one does not keep up, and minus the time since its boot."""
+        """The host's clock minus this machine's, which an emulated one may lag behind, and minus the time since its boot."""
         now, booted = world.call("import time; result = [time.time(), time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)]")
         return float(now) - time.time(), float(booted)
 
