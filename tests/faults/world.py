@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.kernel.conftest import Namespace
+from tests.kernel.conftest import PATIENCE, Namespace
 
 HERE = Path(__file__).resolve().parent
 PORT = "1678"
@@ -265,7 +265,7 @@ class World:
             "services": [],
             "peers": [{"host": "gateway", "address": ENVIRONMENT["PEER4"]}],
             "set_elements": 4096,
-            "probe_timeout": 1.5,
+            "probe_timeout": 1.5 * PATIENCE,
             **ask,
         }
 
