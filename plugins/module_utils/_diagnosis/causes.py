@@ -153,8 +153,10 @@ def _by_ipsec(_facts: Facts, _cause: Finding, other: Finding) -> bool:
 
 
 def _by_tunnel(facts: Facts, cause: Finding, other: Finding) -> bool:
-    """What is asked for through the tunnel."""
+    """What is asked for through the tunnel, and what is lost where it begins."""
     link, address = cause.data.get("link"), other.data.get("address")
+    if other.id == "nic-drops" and other.data.get("link") == link:
+        return True
     if other.id == "neighbour-failed" and other.data.get("dev") == link:
         return True
     return _unreachable(other) and other.data.get("link") != link and bool(address) and facts.way_out(str(address)) == link
