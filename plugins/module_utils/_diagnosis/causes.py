@@ -153,13 +153,17 @@ def _by_ipsec(_facts: Facts, _cause: Finding, other: Finding) -> bool:
 
 
 def _by_tunnel(facts: Facts, cause: Finding, other: Finding) -> bool:
-    """What is asked for through the tunnel, and what is lost where it begins."""
+    """What is asked for through the tunnel."""
     link, address = cause.data.get("link"), other.data.get("address")
-    if other.id == "nic-drops" and other.data.get("link") == link:
-        return True
     if other.id == "neighbour-failed" and other.data.get("dev") == link:
         return True
     return _unreachable(other) and other.data.get("link") != link and bool(address) and facts.way_out(str(address)) == link
+
+
+def _by_source(facts: Facts, cause: Finding, other: Finding) -> bool:
+    """What is asked for through a tunnel that has no address to send from, and what is lost where it begins."""
+    lost = other.id == "nic-drops" and other.data.get("link") == cause.data.get("link")
+    return lost or _by_tunnel(facts, cause, other)
 
 
 #: (cause, whether it explains another finding), the lowest layer first: each consequence goes to the deepest cause.
@@ -168,7 +172,7 @@ _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("neighbour-failed", _by_neighbour),
     ("ipsec-drops", _by_ipsec),
     ("tunnel-inside-itself", _by_tunnel),
-    ("tunnel-local-missing", _by_tunnel),
+    ("tunnel-local-missing", _by_source),
     ("overlay-peer-dead", _by_tunnel),
     ("oom-killed", _by_machine),
     ("descriptors-exhausted", _by_machine),
