@@ -44,9 +44,12 @@ packages:
 
 .PHONY: test
 test: packages venv-test ## Run everything: linters, types, unit, kernel, sanity, and the lab's scenarios (root, Debian or Ubuntu)
-	@# First what only computes, on all processors; then, alone, what looks at a machine, where a busy one would be a finding.
+	@# What only computes, on all processors. What has namespaces of its own, mostly waiting, in three processes. Then, one test at a
+	@# time, what looks at the whole machine or judges delays, and what boots hosts: there a busy machine would be a finding.
 	$(TEST)/pytest -n auto --dist worksteal -m 'not drill' tests/test_sanity.py tests/test_lint.py tests/unit $(PYTEST_ARGS) || [ $$? = $(NONE_CHOSEN) ]
-	$(TEST)/pytest -m 'not drill' tests/faults tests/kernel tests/lab $(PYTEST_ARGS) || [ $$? = $(NONE_CHOSEN) ]
+	$(TEST)/pytest -n 3 --dist worksteal -m 'not drill and not alone' tests/faults tests/kernel $(PYTEST_ARGS) || [ $$? = $(NONE_CHOSEN) ]
+	$(TEST)/pytest -m 'not drill and alone' tests/faults tests/kernel $(PYTEST_ARGS) || [ $$? = $(NONE_CHOSEN) ]
+	$(TEST)/pytest -m 'not drill' tests/lab $(PYTEST_ARGS) || [ $$? = $(NONE_CHOSEN) ]
 
 .PHONY: test-lvs
 test-lvs: packages venv-test ## Run everything about load balancing: virtual services, keepalived, failover drills (a virtual machine, 20 minutes)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.kernel import consolidate
-from tests.kernel.conftest import ROOT, Namespace, until
+from tests.kernel.conftest import ROOT, Namespace, environment, until
 
 pytestmark = pytest.mark.kernel
 
@@ -25,9 +24,8 @@ COUNT = 40
 
 def test_random_rules_give_the_same_packets_the_same_end() -> None:
     """The kernel before, after, and after the way back; fixed seeds. More of them are in the figures."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / '.collections'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     argv = [sys.executable, "-m", "tests.kernel.fold_differential", "1", "30", "6"]
-    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(argv, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     results: list[dict[str, Any]] = json.loads(done.stdout)
     assert [one for one in results if one["result"] == "wrong"] == []

@@ -11,7 +11,7 @@ from tests.kernel.tuning import PRELUDE
 
 pytestmark = pytest.mark.kernel
 
-WAIT = """
+WAIT = '''
 import time
 def until(condition):
     deadline = time.monotonic() + 40
@@ -22,7 +22,18 @@ def value(name="net.ipv4.conf.all.arp_ignore"):
     return sysctl.read(name)
 from ansible_collections.netops.fleet.plugins.module_utils._safety import act
 CUTS = dict(settings={"net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.tcp_fin_timeout": "25"}, deadman=10)
-"""
+def timers(change, *more):
+    """Pids of the processes, of any namespace, that wait for this change; more: further words of theirs."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if all(word.encode() in words for word in (change, *more)):
+            found.append(int(pid))
+    return found
+'''
 
 
 def test_not_confirmed_it_is_taken_back_to_what_was_before_not_to_the_original(ns) -> None:
@@ -57,22 +68,13 @@ def test_confirmed_it_stays_and_the_late_timer_does_nothing(ns) -> None:
         + WAIT
         + """
 done = tune.run(options(**CUTS), check=False)
-def timers():
-    found = []
-    for entry in os.listdir("/proc"):
-        try:
-            words = open(f"/proc/{entry}/cmdline", "rb").read().split(b"\\0") if entry.isdigit() else []
-        except OSError:
-            continue
-        if done["change"].encode() in words and b"expire" in words:
-            found.append(entry)
-    return found
-waited = len(timers())
+waiting = lambda: timers(done["change"], "expire")
+waited = len(waiting())
 confirmed = act.confirm(done["change"], False, FOLDER)
 deadline = time.monotonic() + 60
-while timers() and time.monotonic() < deadline:
+while waiting() and time.monotonic() < deadline:
     time.sleep(0.05)
-gone = timers() == []
+gone = waiting() == []
 again = act.confirm(done["change"], False, FOLDER)
 # What the timer runs when it fires after all.
 words = [sys.executable, FOLDER + "/journal.pyz", "expire", "--change", done["change"]]
@@ -126,11 +128,8 @@ unit = deadman._BOOT_TEXT.format(marker="", folder=FOLDER, python=words[0], appl
 assert "ExecStart=" + " ".join(words) + "\\n" in unit, unit
 subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 print(json.dumps([value(), deadman.armed(FOLDER)]))
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    # Its timer would wait for an hour.
-    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
-    if done["change"].encode() in words:
-        os.kill(int(pid), signal.SIGKILL)
+for pid in timers(done["change"]):
+    os.kill(pid, signal.SIGKILL)  # It would wait for an hour.
 """,
         timeout=90,
     )
@@ -230,11 +229,8 @@ marker = json.loads(Path(deadman.marker(FOLDER)).read_text())
 Path(deadman.marker(FOLDER)).write_text(json.dumps({**marker, "deadline": marker["deadline"] - 7200}))
 after = tune.run(options(settings={"net.ipv4.tcp_syn_retries": "4"}), check=False)
 print(json.dumps([after["notes"], value(), value("net.ipv4.tcp_fin_timeout"), os.path.exists(deadman.marker(FOLDER))]))
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    # Its timer would wait for an hour.
-    words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\\0") if os.path.exists(f"/proc/{pid}/cmdline") else []
-    if done["change"].encode() in words:
-        os.kill(int(pid), signal.SIGKILL)
+for pid in timers(done["change"]):
+    os.kill(pid, signal.SIGKILL)  # It would wait for an hour.
 """,
         timeout=90,
     )
@@ -328,16 +324,8 @@ tune.run(options(settings={KEY: "1", "net.ipv4.tcp_fin_timeout": "25"}, persist=
 between = snapshot()
 done = tune.run(options(persist=False, deadman=3600), check=False)
 gone = snapshot() == before
-def timer_is_dead():
-    # It would wait for an hour.
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
-        except OSError:
-            continue
-        if done["change"].encode() in words and b"--after" in words:
-            os.kill(int(pid), signal.SIGKILL)
-timer_is_dead()
+for pid in timers(done["change"], "--after"):
+    os.kill(pid, signal.SIGKILL)  # It would wait for an hour.
 def expire():
     words = [sys.executable, FOLDER + "/journal.pyz", "expire"]
     return subprocess.run(words, stdout=subprocess.DEVNULL).returncode

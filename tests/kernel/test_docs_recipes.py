@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kernel.conftest import ROOT, environment
+
 PAGES = sorted(path for path in (ROOT / "docs" / "findings").glob("*.md") if path.name != "README.md")
 #: What stands for `make diagnose` inside the namespace: the collector, with the options given on the line.
 COLLECT = """
@@ -61,11 +62,10 @@ def test_recipe_brings_out_its_finding(page: Path, tmp_path: Path) -> None:
         options = re.findall(r"-e diagnose_(\S+=\S+)", line[1] or "")
         return shlex.join(["ip", "netns", "exec", name, sys.executable, "-c", COLLECT, str(found), *options])
 
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".collections"), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", diagnose.sub(collector, script)],
         cwd=ROOT,
-        env=environment,
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -57,6 +57,7 @@ def state(ns: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.alone  # the tracer, modules, and parameters of kernel, vm and fs are the machine's
 def test_reading_everything_changes_nothing(ns: Any, wait_until: Any) -> None:
     ns.run(["nft", "add table t; add chain t i { type filter hook input priority 0; }; add rule t i tcp dport 9 drop"])
     ns.run(["ip", "link", "add", "x1", "type", "veth", "peer", "name", "x2"])

@@ -430,6 +430,7 @@ def test_deleting_by_the_handle_lets_the_packet_pass(ns: Any) -> None:
     assert ns.python_json(UDP, "1") == 1
 
 
+@pytest.mark.alone  # a test beside this one may have the kernel load a module, or use one
 def test_an_untouched_namespace_has_nothing_and_stays_so(ns: Any) -> None:
     look = ["sh", "-c", "nft list ruleset; ipset list -n; cat /proc/net/ip_tables_names /proc/net/ip6_tables_names"]
     before = ns.run(look, check=False).stdout

@@ -426,6 +426,7 @@ def test_cgroup_programs_of_others_are_not_on_the_way(cgroup: str, wait_until: A
         client.remove()
 
 
+@pytest.mark.alone  # whose namespace such a link acts in cannot be told: a diagnosis beside this test would suspect it
 def test_netfilter_link(ns: Namespace) -> None:
     listen(ns, 1678)
     process, told = hold(
@@ -560,6 +561,7 @@ def test_only_the_wanted_interfaces(wire: Namespace) -> None:
     assert [gap["what"] for gap in found["gaps"] if "nope" in gap["why"]] == ["hooks.interfaces"]
 
 
+@pytest.mark.alone  # a test beside this one may have the kernel load a module
 def test_reading_changes_nothing(wire: Namespace) -> None:
     wire.run(["tc", "qdisc", "add", "dev", "v0", "clsact"])
     hold(wire, tc("a", NEXT, "ingress", 1), tcx("b", NEXT, "egress"))

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -86,10 +89,10 @@ CONFLIST = "etc/cni/net.d/10-network.conflist"
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Node:
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    return Node(tmp_path, FLANNEL, "flanneld", programs=("flannel", "portmap"))
+def files() -> Iterator[Node]:
+    with TemporaryDirectory() as folder:  # pytest's own lies below folders that are root's alone
+        os.chmod(folder, 0o755)
+        yield Node(Path(folder), FLANNEL, "flanneld", programs=("flannel", "portmap"))
 
 
 @pytest.mark.parametrize(("locked", "mode"), [(CONFLIST, 0o600), ("etc/cni/net.d", 0o700), ("etc/cni", 0o700)])

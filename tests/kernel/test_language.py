@@ -9,7 +9,6 @@ Never wrong, and "may" only where this is said of it (tests/kernel/words.py).
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.kernel import words
-from tests.kernel.conftest import ROOT
+from tests.kernel.conftest import ROOT, environment
 
 pytestmark = pytest.mark.kernel
 
@@ -28,11 +27,10 @@ CORE = ("-p tcp -m tcp", "-m conntrack --ctstate NEW", "-m multiport --ports", "
 
 
 def spoken(name: str) -> dict[str, Any]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / '.collections'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.kernel.vocabulary", name],
         cwd=ROOT,
-        env=environment,
+        env=environment(ROOT),
         capture_output=True,
         text=True,
         timeout=500,

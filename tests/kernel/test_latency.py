@@ -18,7 +18,8 @@ import pytest
 from ansible_collections.netops.fleet.plugins.plugin_utils._fleet import symptoms
 from tests.kernel.conftest import Namespace
 
-pytestmark = pytest.mark.kernel
+# Delays of some milliseconds are told apart: those of a busy machine would be among them.
+pytestmark = [pytest.mark.kernel, pytest.mark.alone]
 
 _LINK = """
 import collections, ctypes, fcntl, os, select, struct, sys, time

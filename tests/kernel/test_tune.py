@@ -282,6 +282,7 @@ print(json.dumps([Path("/run/told").read_text(), os.getpid(), after]))
     assert out[2] is True
 
 
+@pytest.mark.alone  # a test beside this one may have the kernel load a module, or use one
 def test_reading_a_plan_changes_nothing(ns) -> None:
     modules = ns.run(["sh", "-c", "cat /proc/modules 2>/dev/null || true"]).stdout
     out = run(

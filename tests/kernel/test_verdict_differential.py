@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from tests.kernel.conftest import ROOT
+from tests.kernel.conftest import ROOT, environment
 from tests.kernel.rulesets import WIDE
 
 pytestmark = pytest.mark.kernel
@@ -27,11 +26,10 @@ ONCE_WRONG = (131, 141, 146, 175, 232, 249, 313, 1029, 1246, 2264, 20007, 110140
 
 
 def run(first: int, count: int, packets: int) -> list[dict[str, Any]]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / '.collections'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.kernel.differential", str(first), str(count), str(packets)],
         cwd=ROOT,
-        env=environment,
+        env=environment(ROOT),
         capture_output=True,
         text=True,
         timeout=500,

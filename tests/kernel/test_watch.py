@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.kernel
+# The tracer sees connections and drops of the whole machine in a buffer of fixed size, and the list of programs is the machine's.
+pytestmark = [pytest.mark.kernel, pytest.mark.alone]
 
 ROOM = (
     "from ansible_collections.netops.fleet.plugins.module_utils._evidence import connections, drop_watch, tracing\nimport json\n"

@@ -1,11 +1,11 @@
 # Copyright (c) 2026 netops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of tuning share: code that runs inside a namespace with folders of its own, gone with its process."""
+"""What the tests of tuning share: code that runs inside a namespace with files of its own, gone with its process."""
 
 from __future__ import annotations
 
-#: Makes the host's folders private, and defines what the tests need: options(), tune, snapshot().
+#: Makes the host's files private, and defines what the tests need: options(), tune, snapshot().
 PRELUDE = '''
 import json, os, signal, subprocess, sys
 from pathlib import Path
@@ -14,6 +14,10 @@ for folder in ("/etc/sysctl.d", "/etc/udev", "/etc/security", "/etc/systemd", "/
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", folder], check=True)
 for folder in ("/etc/udev/rules.d", "/etc/security/limits.d", "/etc/systemd/system"):
     os.mkdir(folder)
+# What a profile raises that belongs to the machine, tests beside this one included: files, of as many digits as what is written.
+for name in ("nr_open", "file-max"):
+    Path("/run", name).write_text("1000000\\n")
+    subprocess.run(["mount", "--bind", f"/run/{name}", f"/proc/sys/fs/{name}"], check=True)
 from ansible_collections.netops.fleet.plugins.module_utils._kernel import sysctl
 from ansible_collections.netops.fleet.plugins.module_utils._safety import cli, deadman, journal, lock, objects, rollback
 from ansible_collections.netops.fleet.plugins.module_utils._tuning import boot_order, sysctl_plan, tune

@@ -67,3 +67,11 @@ def test_one_cause_is_enough() -> None:
     left = attached([rule, probe, link])
     assert [one.id for one in left] == ["interface-no-carrier", "firewall-drops-target"]
     assert "consequences" not in rule.data
+
+
+def test_frames_lost_at_a_tunnel_without_its_address_are_its_consequence_and_those_of_other_links_are_none() -> None:
+    tunnel = finding("tunnel-local-missing", "warning", "vx0", "likely", link="vx0")
+    lost, elsewhere = (finding("nic-drops", "warning", link, link=link) for link in ("vx0", "eth0"))
+    left = attached([lost, elsewhere, tunnel])
+    assert [(one.id, one.subject) for one in left] == [("nic-drops", "eth0"), ("tunnel-local-missing", "vx0")]
+    assert left[1].data["consequences"] == [{"id": "nic-drops", "subject": "vx0"}]

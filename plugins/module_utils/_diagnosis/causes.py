@@ -204,6 +204,12 @@ def _by_netem(facts: Facts, cause: Finding, other: Finding) -> bool:
     return False
 
 
+def _by_source(facts: Facts, cause: Finding, other: Finding) -> bool:
+    """What is asked for through a tunnel that has no address to send from, and what is lost where it begins."""
+    lost = other.id == "nic-drops" and other.data.get("link") == cause.data.get("link")
+    return lost or _by_tunnel(facts, cause, other)
+
+
 #: (cause, whether it explains another finding), the lowest layer first: each consequence goes to the deepest cause.
 _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("interface-no-carrier", _by_link),
@@ -213,7 +219,7 @@ _EXPLAINS: tuple[tuple[str, Explains], ...] = (
     ("neighbour-failed", _by_neighbour),
     ("ipsec-drops", _by_ipsec),
     ("tunnel-inside-itself", _by_tunnel),
-    ("tunnel-local-missing", _by_tunnel),
+    ("tunnel-local-missing", _by_source),
     ("overlay-peer-dead", _by_tunnel),
     ("oom-killed", _by_machine),
     ("descriptors-exhausted", _by_machine),
