@@ -19,8 +19,8 @@ description:
     or sees it as C(closed). RV(source) says which it was, RV(coverage) what was not seen.
   - What fails before a packet leaves is not seen of connections that are opened otherwise, by C(io_uring), by C(sendto(\)) with
     C(MSG_FASTOPEN), by a program of 32 bits on a kernel of 64, by the kernel itself, or as MPTCP.
-  - With C(bpftrace) an event that interrupts a program of the watch on the same processor is not seen, as the kernel runs no second
-    one then. Few are lost so, unless a process calls C(connect(\)) without a pause; such an attempt then stays C(pending).
+  - With C(bpftrace) an event that interrupts a program of the watch on the same processor is not seen, as the kernel runs no
+    second one then. Few are lost so, unless a process calls C(connect(\)) without a pause; such an attempt stays C(pending).
   - The host is left as it was, also when the run is killed. While nothing is watched, nothing is in the way of packets.
   - Only names of processes are read, never command lines.
 options:
