@@ -53,7 +53,7 @@ class _Kernel:
 
     def ready(self, link: str, one: Route) -> bool:
         """Could it be there? A link that is off or has no cable or no address has no routes, and a finding of its own."""
-        for name in {link, one["dev"] or link}:
+        for name in (link, one["dev"] or link):
             found = self.links.get(name)
             if found is None or not found.get("up") or found.get("carrier") is False:
                 return False
