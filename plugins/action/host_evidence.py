@@ -97,7 +97,7 @@ class ActionModule(ActionBase):
         if meshed:
             drawn = self._addresses(variables, self._mesh(variables, meshed))
             arguments["mesh"] = [*(arguments.get("mesh") or []), *drawn]
-        seconds = float(arguments.pop("capture", None) or 0)
+        seconds = _seconds(arguments.pop("capture", None))
         try:
             if seconds:
                 self._capture(seconds, arguments.get("target"), task_vars)
@@ -236,6 +236,19 @@ class ActionModule(ActionBase):
             return {}
         raw = hostvars.raw_get(name)
         return raw if isinstance(raw, dict) else {}
+
+
+def _seconds(given: Any) -> float:
+    """How long to capture; a variable of one host is not among the options that were checked for the run."""
+    try:
+        seconds = float(given or 0)
+        if isinstance(given, bool) or not 0 <= seconds <= 60:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise AnsibleActionFail(
+            f"diagnose_capture: found {clean(repr(given), 100)}; allowed is a number from 0 to 60; give one, or leave it out"
+        ) from None
+    return seconds
 
 
 def _plain(value: Any) -> bool:

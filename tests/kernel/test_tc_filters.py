@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.conftest import Namespace
+from tests.kernel.test_hooks import PASS, hold
 
 pytestmark = pytest.mark.kernel
 
@@ -140,3 +141,37 @@ def test_u32_takes_what_is_said_and_nothing_else(make_ns: Any) -> None:
     every = [seen for each in told for seen in each]
     assert {taken for taken, _matched, _does in every} == {True, False}, "both must occur"
     assert {(taken, does) for taken, _matched, does in every} == {(True, "away"), (False, "next")}
+
+
+_JUDGED = """
+import json
+from ansible_collections.netops.fleet.plugins.module_utils._diagnosis import collect
+params = {name: spec.get("default") for name, spec in collect.ARGUMENTS.items()}
+evidence = collect.collect(collect.Options.from_params({**params, "target": "tcp/1678", "window": 0}))
+found = [one["grade"] for one in evidence["findings"] if one["id"] == "tc-filter-drops-target"]
+print(json.dumps([found, evidence["answer"]["verdict"]]))
+"""
+_CONNECT = "import socket; socket.create_connection(('10.9.0.1', 1678), 2); print('null')"
+
+
+def test_a_program_of_tcx_that_passes_packets_on_keeps_them_from_the_filter(make_ns: Any) -> None:
+    """The connection works through a filter that would take it: no finding. Without the program it fails, and is told."""
+    here, there = make_ns(), make_ns()
+    here.run(["ip", "link", "add", "in", "type", "veth", "peer", "name", "out", "netns", there.name])
+    here.run(["ip", "link", "add", "away", "type", "veth", "peer", "name", "nowhere"])
+    for ns, link, number in ((here, "in", 1), (there, "out", 2)):
+        ns.run(["ip", "addr", "add", f"10.9.0.{number}/24", "dev", link])
+        ns.run(["ip", "link", "set", link, "up"])
+    here.run(["ip", "link", "set", "away", "up"])
+    here.start_python("import socket; s = socket.create_server(('10.9.0.1', 1678)); print('ready', flush=True); input()")
+    here.run(["tc", "qdisc", "add", "dev", "in", "clsact"])
+    words = "tc filter add dev in ingress protocol ip u32 match ip dport 1678 0xffff action mirred egress redirect dev away"
+    program = {"how": "tcx", "type": "sched_cls", "direction": "ingress", "code": PASS, "name": "first", "dev": "in"}
+    process, _told = hold(here, program)
+    here.run(words.split())
+    assert there.python(_CONNECT).returncode == 0
+    assert here.python_json(_JUDGED) == [[], "unknown"]
+    process.kill()
+    process.wait()
+    assert there.python(_CONNECT, check=False).returncode != 0
+    assert here.python_json(_JUDGED) == [["likely"], "blocked"]

@@ -83,7 +83,13 @@ def test_a_file_that_is_none(tmp_path: Path, content: str | None, status: str, w
         (folder / "gpu-01.json").write_text(content, encoding="utf-8")
     covered, found = captures.Captures(str(tmp_path), {"capture": 5.0}).of("gpu-01")
     assert covered is not None and covered["status"] == status and words in covered["gaps"][0]["why"] and found == []
-    assert captures.Captures(str(tmp_path), {"capture": 0.0}).of("gpu-01") == (None, [])
+    # Asked for by a variable of this host alone: what it left is read, and no other host was to have any.
+    alone = captures.Captures(str(tmp_path), {"capture": 0.0})
+    assert alone.of("gpu-01") == ((None, []) if content is None else (covered, found)) and alone.of("gpu-02") == (None, [])
+
+
+def test_a_run_that_captured_nowhere_says_nothing_of_it(tmp_path: Path) -> None:
+    assert captures.Captures(str(tmp_path), {}).of("gpu-01") == (None, [])
 
 
 def test_what_was_noted_is_read_again(tmp_path: Path) -> None:

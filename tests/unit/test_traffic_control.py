@@ -106,6 +106,21 @@ def test_what_comes_before_and_is_not_understood_leaves_a_doubt(before: dict[str
     assert next(one for one in answer["steps"] if one["step"] == "hooks")["result"] == "unknown"
 
 
+@pytest.mark.parametrize(("packets", "told_of"), [(0, False), (7, True)])
+def test_behind_a_program_of_tcx_a_filter_that_never_counted_leaves_a_doubt(packets: int, told_of: bool) -> None:
+    """Such a program may pass packets on for good: then no filter sees them."""
+    program = {
+        "hook": "tcx", "direction": "ingress", "kind": "bpf", "name": "first", "id": 7, "order": 0, "owners": [], "cgroup": None,
+        "interface": {"name": "eth0", "index": 2, "class": "eth0"}, "can_drop": "no", "can_divert": "no", "tc": None,
+        "netfilter": None, "drop_evidence": [], "key": "bpf tcx ingress eth0", "detach": [],
+    }  # fmt: skip
+    found, answer = told(program, entry({**DROP, "packets": packets}, conditions=port(1678)))
+    assert [one["grade"] for one in found] == (["likely"] if told_of else [])
+    assert answer["verdict"] == ("blocked" if told_of else "unknown")
+    elsewhere = {**program, "interface": {"name": "eth1", "index": 3, "class": "eth1"}}
+    assert told(elsewhere, entry({**DROP, "packets": packets}, conditions=port(1678)))[0][0]["grade"] == "proven"
+
+
 def test_on_another_link_it_stops_others() -> None:
     found, answer = told(entry(DROP, conditions=port(1678), dev="eth7"))
     assert found == [] and answer["verdict"] == "unknown", "whoever comes in there would be stopped"

@@ -15,7 +15,7 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.firewall i
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import filters, programs, walk
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import Packet
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import ACK, SYN, Packet
 
 Hook = dict[str, Any]
 
@@ -41,27 +41,26 @@ _OUTWARD = {
 #: Hooks of the system calls: a program there that says no makes the call fail.
 _CALLS = {"tcp": ("inet{0}_connect",), "udp": ("inet{0}_connect", "udp{0}_sendmsg")}
 _FAMILIES = {4: ("ipv4", 2, None), 6: ("ipv6", 10, None)}
-_SYN, _ACK = 0x02, 0x10
 
 
 def suspects(facts: Facts) -> list[Hook]:
     """Hooks on the target's way that may drop its packets, or the answers."""
     found = [one for one in facts.items("hooks") if one.get("can_drop") != "no" and _on_the_way(facts, one)]
-    return [one for one in found if _may_take(facts, one)]
+    before = [one for one in facts.items("hooks") if one.get("hook") in ("tc", "tcx")]
+    return [one for one in found if _may_take(facts, one, before)]
 
 
-def _may_take(facts: Facts, hook: Hook) -> bool:
+def _may_take(facts: Facts, hook: Hook, before: list[Hook]) -> bool:
     """Not a filter that certainly does not match the target's packets, or lets them pass."""
     target = facts.target
     if target is None or hook.get("hook") != "tc" or hook.get("kind") == "bpf":
         return True
-    beside = [one for one in facts.items("hooks") if one.get("hook") == "tc"]
     packets = []
     for family in (4, 6) if target.address is None else (_family(target),):
-        sent = Packet(family, target.number, None, target.address, CLIENT_PORT, target.port, mark=None, tcp_flags=_SYN)
-        back = Packet(family, target.number, target.address, None, target.port, CLIENT_PORT, mark=None, tcp_flags=_SYN | _ACK)
+        sent = Packet(family, target.number, None, target.address, CLIENT_PORT, target.port, mark=None, tcp_flags=SYN)
+        back = Packet(family, target.number, target.address, None, target.port, CLIENT_PORT, mark=None, tcp_flags=SYN | ACK)
         packets.append(sent if (target.address is None) == (hook.get("direction") == "ingress") else back)
-    return any(filters.decides(hook, beside, one) not in (filters.NEXT, filters.PASS) for one in packets)
+    return any(filters.decides(hook, before, one) not in (filters.NEXT, filters.PASS) for one in packets)
 
 
 def refusers(facts: Facts) -> list[Hook]:

@@ -17,11 +17,10 @@ from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.firewall i
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.model import Finding
 from ansible_collections.netops.fleet.plugins.module_utils._diagnosis.target import Target
 from ansible_collections.netops.fleet.plugins.module_utils._firewall import filters
-from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import SYN, TCP, Packet
+from ansible_collections.netops.fleet.plugins.module_utils._firewall.packet import ACK, SYN, TCP, Packet
 
 Hook = dict[str, Any]
 
-_ACK = 0x10
 _PART = "part"
 
 
@@ -42,7 +41,7 @@ def find(facts: Facts, walked: Verdicts) -> list[Finding]:
     hooks = [one for one in facts.items("hooks") if one.get("hook") == "tc" and one.get("kind") != "bpf" and _takes_some(one)]
     if not hooks or facts.target is None or _answered(facts):
         return []
-    beside = [one for one in facts.items("hooks") if one.get("hook") == "tc"]
+    beside = [one for one in facts.items("hooks") if one.get("hook") in ("tc", "tcx")]
     every = [one for flow in walked.flows for one in _passings(facts, flow)]
     found = []
     for hook in hooks:
@@ -52,7 +51,8 @@ def find(facts: Facts, walked: Verdicts) -> list[Finding]:
                 met.setdefault(_does(facts, hook, beside, passing.packet), []).append(passing)
         for said in (filters.DROP, filters.AWAY, _PART):
             if said in met:
-                found.append(_finding(facts.asked, hook, said, met[said], walked.flows))
+                sure = said == filters.DROP and all(filters.decides(hook, beside, one.packet) == said for one in met[said])
+                found.append(_finding(facts.asked, hook, said, sure, met[said], walked.flows))
                 break
     return found
 
@@ -62,11 +62,22 @@ def _takes_some(hook: Hook) -> bool:
 
 
 def _does(facts: Facts, hook: Hook, beside: list[Hook], packet: Packet) -> str:
-    """As filters.decides; _PART for one that matches for certain and drops some of it, PASS for a detour that leads back."""
+    """As filters.decides; _PART for one that matches for certain and drops some of it, PASS for a detour that leads back.
+
+    Behind programs of tcx, which may keep packets from it, a filter that has counted some is taken to be reached.
+    """
     said = filters.decides(hook, beside, packet)
+    if said == filters.MAY and _counted(hook):
+        said = filters.decides(hook, [one for one in beside if one.get("hook") == "tc"], packet)
     if said == filters.AWAY and _shaped(facts, hook):
         return filters.PASS
     return _PART if said == filters.MAY and _takes_a_part(hook, beside, packet) else said
+
+
+def _counted(hook: Hook) -> list[dict[str, Any]]:
+    """Actions that have seen packets."""
+    actions = hook["tc"].get("actions") or []
+    return [one for one in actions if isinstance(one.get("packets"), int) and one["packets"] > 0]
 
 
 def _answered(facts: Facts) -> bool:
@@ -85,7 +96,7 @@ def _passings(facts: Facts, flow: Flow) -> list[_Passing]:
     sent = (flow.decision.packet if flow.packet.own else None) or flow.packet
     back = sent.changed(
         saddr=sent.daddr, daddr=sent.saddr, sport=sent.dport, dport=sent.sport, ct_state="established", own=not sent.own,
-        tcp_flags=SYN | _ACK if sent.proto == TCP else None,
+        tcp_flags=SYN | ACK if sent.proto == TCP else None,
     )  # fmt: skip
     if not sent.own:
         way_back = (facts.way_out(sent.saddr) if sent.saddr else None) or sent.iif
@@ -123,7 +134,7 @@ def _shaped(facts: Facts, hook: Hook) -> bool:
     return any(facts.links.get(str(name), {}).get("kind") == "ifb" for name in names)
 
 
-def _finding(target: Target, hook: Hook, said: str, passings: list[_Passing], every: list[Flow]) -> Finding:
+def _finding(target: Target, hook: Hook, said: str, sure: bool, passings: list[_Passing], every: list[Flow]) -> Finding:
     tc, link = hook["tc"], hook["interface"]["name"]
     subject = f"tc filter {link} {tc['place']} pref {tc['priority']} {hook['kind']} {tc['handle']}"
     what = "answers of" if all(one.what == "answers" for one in passings) else "packets for"
@@ -134,17 +145,16 @@ def _finding(target: Target, hook: Hook, said: str, passings: list[_Passing], ev
         does = f"drops a part of the {what} {target} ({filters.partly(hook)})"
     else:
         does = f"drops {what} {target}"
-    counted = [one for one in tc["actions"] if isinstance(one.get("packets"), int)]
     evidence = [
         f"it matches: {filters.shown(tc['conditions'])} (protocol {tc['protocol']})",
         *(str(line) for line in (hook.get("drop_evidence") or [])[:3]),
         *(f"the {one.what[:-1]} {one.packet.saddr or 'of this host'} → {one.packet.daddr} passes it" for one in passings[:4]),
     ]
-    evidence += [f"its action {one['kind']} counted {one['packets']} packets" for one in counted[:3]]
+    evidence += [f"its action {one['kind']} counted {one['packets']} packets" for one in _counted(hook)[:3]]
     commands = [line for line in hook.get("detach") or [] if isinstance(line, str)]
     return Finding(
         id="tc-filter-drops-target",
-        grade="proven" if said == filters.DROP else "likely",
+        grade="proven" if sure else "likely",
         severity="critical" if said != _PART and whole_family(every, [one.flow for one in passings]) else "warning",
         subject=subject,
         summary=f"{subject} {does}.",

@@ -72,12 +72,15 @@ def _acted(actions: list[dict[str, Any]]) -> tuple[str, bool]:
 def decides(entry: Entry, beside: list[Entry], packet: Packet) -> str:
     """As ``says``, for a packet that is offered to the filters of the place first that come before this one.
 
-    beside: entries of the census, those of other places among them.
+    beside: entries of the census, those of other places among them. Programs of tcx run before all filters, and one that
+    passes a packet on for good keeps it from them: whether it does is not known.
     """
     said = says(entry, packet)
     if said == NEXT:
         return said
     for other in beside:
+        if other.get("hook") == "tcx" and _same_side(other, entry):
+            return MAY
         if _before(other, entry):
             earlier = says(other, packet)
             if earlier in (DROP, PASS, AWAY):
@@ -87,11 +90,17 @@ def decides(entry: Entry, beside: list[Entry], packet: Packet) -> str:
     return said
 
 
+def _same_side(other: Entry, entry: Entry) -> bool:
+    """Of the same interface, in the same direction?"""
+    return other.get("direction") == entry.get("direction") and (other.get("interface") or {}).get("index") == (
+        entry.get("interface") or {}
+    ).get("index")
+
+
 def _before(other: Entry, entry: Entry) -> bool:
     return (
         other.get("hook") == "tc"
-        and (other.get("interface") or {}).get("index") == (entry.get("interface") or {}).get("index")
-        and other.get("direction") == entry.get("direction")
+        and _same_side(other, entry)
         and (other.get("tc") or {}).get("place") == (entry.get("tc") or {}).get("place")
         and other.get("order", 0) < entry.get("order", 0)
     )

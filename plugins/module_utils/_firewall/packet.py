@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Protocol, Union
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
-SYN = 0x02
+SYN, ACK = 0x02, 0x10
 
 _PROTOCOL_NAMES = {
     "icmp": 1,

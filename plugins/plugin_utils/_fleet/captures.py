@@ -79,11 +79,12 @@ class Captures:
     """What the run's captures say of each host; nothing where none were asked for."""
 
     def __init__(self, run: str, options: dict[str, Any]) -> None:
-        self._run, self._asked = run, bool(options.get("capture"))
+        # A variable of some hosts alone is not in the run's options.
+        self._run, self._everywhere, self._any = run, bool(options.get("capture")), os.path.isdir(os.path.join(run, FOLDER))
 
     def of(self, host: str) -> tuple[dict[str, Any] | None, list[Finding]]:
         """(entry of the coverage or None, findings)"""
-        if not self._asked:
+        if not self._everywhere and not self._any:
             return None, []
         try:
             with open(_path(self._run, host), encoding="utf-8") as stream:
@@ -93,7 +94,7 @@ class Captures:
             summary = told["summary"]
             return _cover("partial" if summary["problems"] else "ok", summary["problems"]), find(summary)
         except FileNotFoundError:
-            return _cover("failed", ["nothing was captured on this host"]), []
+            return (_cover("failed", ["nothing was captured on this host"]) if self._everywhere else None), []
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return _cover("failed", [f"what was captured cannot be read: {error}"]), []
 

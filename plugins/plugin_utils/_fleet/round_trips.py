@@ -25,6 +25,7 @@ class RoundTrips:
     def __init__(self) -> None:
         self._seen: dict[str, dict[str, float]] = {}
         self._of: dict[str, list[str]] = {}
+        self._judged: dict[str, tuple[float, set[str]]] = {}
 
     def count(self, host: str, evidence: dict[str, Any]) -> None:
         for address, least in _pinged(evidence).items():
@@ -36,15 +37,20 @@ class RoundTrips:
         told = {(one.get("data") or {}).get("address") for one in evidence["findings"] if one["id"] == "round-trip-slow"}
         out = []
         for address in sorted(self._of.get(host, [])):
-            seen = self._seen[address]
-            others = [least for name, least in seen.items() if name != host]
-            if address in told or len(others) < _OTHERS:
-                continue
-            usual = statistics.median(others)
-            slow = [name for name, least in seen.items() if delays.unlike(least, usual)]
-            if host in slow and len(slow) <= _SHARE * len(seen):
-                out.append(_finding(address, seen[host], usual, len(others)))
+            usual, slow = self._slow(address)
+            if host in slow and address not in told:
+                out.append(_finding(address, self._seen[address][host], usual, len(self._seen[address]) - 1))
         return out
+
+    def _slow(self, address: str) -> tuple[float, set[str]]:
+        """(median in milliseconds, hosts that wait far longer), judged once; none where hosts are few, or the slow ones many."""
+        if address not in self._judged:
+            seen = self._seen[address]
+            usual = statistics.median(seen.values())
+            slow = {name for name, least in seen.items() if delays.unlike(least, usual)}
+            fits = len(seen) > _OTHERS and len(slow) <= _SHARE * len(seen)
+            self._judged[address] = (usual, slow if fits else set())
+        return self._judged[address]
 
 
 def _pinged(evidence: dict[str, Any]) -> dict[str, float]:
@@ -65,8 +71,8 @@ def _finding(address: str, least: float, usual: float, others: int) -> Finding:
         "different",
         "info",
         shown,
-        f"Round trips to {shown} take at least {least:g} ms from here, and {usual:g} ms from {others} other hosts (median).",
-        [f"fastest reply here {least:g} ms; median of the fastest replies of {others} other hosts {usual:g} ms"],
+        f"Round trips to {shown} take at least {least:g} ms from here, and {usual:g} ms is the median of the hosts that asked.",
+        [f"fastest reply here {least:g} ms; median of the fastest replies, {others} other hosts among them, {usual:g} ms"],
         [
             f"tracepath -n {word(shown)}",
             "# another site? then it is the distance; else compare the way with that of another host",
